@@ -1,0 +1,1 @@
+"""Tests on real kernel NATs in network namespaces; `lab` builds them. Needs root."""

@@ -1,0 +1,1 @@
+"""The simulated internet: machines of the core, NATs and links, in virtual time."""

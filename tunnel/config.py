@@ -1,0 +1,253 @@
+"""State files ↔ the core's frozen dataclasses.
+
+Three JSON objects, whose fields are listed here and nowhere else:
+
+``node.json``    private_key, name, server; network_key, network_secret, certificate once a member;
+                 signing_key on the founder; joined_by: id of the invitation it joined with
+``ledger.json``  issued: certificates; invitations: token, name, address, expires, redeemed_by
+``peers.json``   peers: certificate, endpoints
+``server.json``  private_key, access_token, port
+
+Keys, tokens and certificates are base64url.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunnel.core.configuration import KnownPeer
+from tunnel.core.membership import Invitation, InvitationLedger, NetworkIdentity
+from tunnel.core.peer import Peer
+from tunnel.errors import Malformed, OperatorError, UsageError
+from tunnel.noise.keys import PrivateKey, SigningKey, VerifyKey
+from tunnel.wire.certificate import Certificate, parse_certificate
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.invitation import (
+    DEFAULT_PORT,
+    JoinString,
+    ServerUrl,
+    decode_base64,
+    encode_base64,
+    parse_join_string,
+    parse_server_url,
+)
+
+NODE_FILE = "node.json"
+LEDGER_FILE = "ledger.json"
+PEERS_FILE = "peers.json"
+SERVER_FILE = "server.json"
+
+Json = dict[str, Any]
+
+
+@dataclass
+class NodeState:
+    """What a node must not lose."""
+
+    static: PrivateKey
+    server: ServerUrl
+    identity: NetworkIdentity | None = None
+    certificate: Certificate | None = None
+    signing_key: SigningKey | None = field(default=None, repr=False)
+    joined_by: str | None = None
+
+
+@dataclass
+class ServerState:
+    static: PrivateKey
+    access_token: bytes = field(repr=False)
+    port: int = DEFAULT_PORT
+
+    def url(self, host: str) -> ServerUrl:
+        return ServerUrl(host, self.port, self.static.public_key.data, self.access_token)
+
+
+def pack_node_state(state: NodeState) -> Json:
+    content: Json = {
+        "private_key": encode_base64(state.static.data),
+        "server": str(state.server),
+        "joined_by": state.joined_by,
+    }
+    if state.identity and state.certificate:
+        content["network_key"] = encode_base64(state.identity.key.data)
+        content["network_secret"] = encode_base64(state.identity.secret)
+        content["certificate"] = encode_base64(state.certificate.pack())
+        content["name"] = state.certificate.name
+    if state.signing_key:
+        content["signing_key"] = encode_base64(state.signing_key.data)
+    return content
+
+
+def parse_node_state(content: Json) -> NodeState:
+    """Raises OperatorError when a field is missing or damaged."""
+    with_field = _FieldReader(NODE_FILE, content)
+    state = NodeState(
+        static=PrivateKey(with_field.data("private_key", 32)),
+        server=with_field.parsed("server", parse_server_url),
+        joined_by=content.get("joined_by"),
+    )
+    if "certificate" in content:
+        state.certificate = parse_certificate(with_field.data("certificate"))
+        state.identity = NetworkIdentity(
+            VerifyKey(with_field.data("network_key", 32)), with_field.data("network_secret", 32)
+        )
+    if "signing_key" in content:
+        state.signing_key = SigningKey(with_field.data("signing_key", 32))
+    return state
+
+
+def pack_ledger(ledger: InvitationLedger) -> Json:
+    return {
+        "issued": [encode_base64(certificate.pack()) for certificate in ledger.issued],
+        "invitations": [
+            {
+                "token": encode_base64(invitation.token),
+                "name": invitation.name,
+                "address": str(invitation.address),
+                "expires": invitation.expires,
+                "redeemed_by": invitation.redeemed_by and encode_base64(invitation.redeemed_by),
+            }
+            for invitation in ledger.invitations
+        ],
+    }
+
+
+def parse_ledger(content: Json, state: NodeState) -> InvitationLedger:
+    """Raises OperatorError when a field is missing or damaged."""
+    assert state.identity
+    assert state.signing_key
+    try:
+        issued = [parse_certificate(decode_base64(text)) for text in content["issued"]]
+        invitations = [
+            Invitation(
+                token=decode_base64(entry["token"]),
+                name=entry["name"],
+                address=ipaddress.IPv4Interface(entry["address"]),
+                expires=int(entry["expires"]),
+                redeemed_by=entry["redeemed_by"] and decode_base64(entry["redeemed_by"]),
+            )
+            for entry in content["invitations"]
+        ]
+    except (KeyError, TypeError, ValueError, Malformed) as error:
+        raise _damaged(LEDGER_FILE, str(error)) from error
+    return InvitationLedger(state.identity, state.signing_key, state.static, issued, invitations)
+
+
+def pack_peers(peers: Iterable[Peer]) -> Json:
+    entries = []
+    for peer in peers:
+        best = peer.traversal.best
+        endpoints = [best.endpoint] if best else list(peer.known_endpoints)
+        entries.append(
+            {
+                "name": peer.name,
+                "certificate": encode_base64(peer.packed_certificate),
+                "endpoints": [[endpoint.host, endpoint.port] for endpoint in endpoints],
+            }
+        )
+    return {"peers": entries}
+
+
+def parse_peers(content: Json | None) -> tuple[KnownPeer, ...]:
+    """Raises OperatorError when damaged. The certificates are verified by the node."""
+    try:
+        return tuple(
+            KnownPeer(
+                decode_base64(entry["certificate"]),
+                tuple(
+                    Endpoint(str(ipaddress.ip_address(host)), int(port))
+                    for host, port in entry["endpoints"]
+                ),
+            )
+            for entry in (content or {"peers": []})["peers"]
+        )
+    except (KeyError, TypeError, ValueError, Malformed) as error:
+        raise _damaged(PEERS_FILE, str(error)) from error
+
+
+def pack_server_state(state: ServerState) -> Json:
+    return {
+        "private_key": encode_base64(state.static.data),
+        "access_token": encode_base64(state.access_token),
+        "port": state.port,
+    }
+
+
+def parse_server_state(content: Json) -> ServerState:
+    """Raises OperatorError when a field is missing or damaged."""
+    with_field = _FieldReader(SERVER_FILE, content)
+    port = content.get("port")
+    if not isinstance(port, int) or not 0 < port < 65536:
+        raise _damaged(SERVER_FILE, "port")
+    return ServerState(
+        PrivateKey(with_field.data("private_key", 32)), with_field.data("access_token", 16), port
+    )
+
+
+# What people type
+
+
+def read_server_url(text: str) -> ServerUrl:
+    """Raises UsageError, with cause and cure."""
+    try:
+        return parse_server_url(text)
+    except Malformed as error:
+        raise UsageError(
+            f"this is no server URL: {error}. "
+            "Copy the whole line that `punchtun server url --host …` prints on the server"
+        ) from error
+
+
+def read_join_string(text: str) -> JoinString:
+    """Raises UsageError, with cause and cure."""
+    try:
+        return parse_join_string(text)
+    except Malformed as error:
+        raise UsageError(
+            f"this is no join string: {error}. "
+            "Copy the whole line that `punchtun invite …` printed, or make a new one"
+        ) from error
+
+
+def read_listen(text: str, what: str = "--listen") -> tuple[str | None, int]:
+    """HOST:PORT, [V6]:PORT, :PORT or PORT. Raises UsageError."""
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    try:
+        number = int(port)
+        if host not in ("", "*"):
+            ipaddress.ip_address(host)
+    except ValueError as error:
+        raise UsageError(f"{what} {text}: write ADDRESS:PORT, for example [::]:12345") from error
+    if not 0 <= number < 65535:
+        raise UsageError(f"{what} {text}: use a port below 65535, the next one is used too")
+    return (host if host not in ("", "*") else None), number
+
+
+class _FieldReader:
+    def __init__(self, file: str, content: Json) -> None:
+        self._file = file
+        self._content = content
+
+    def data(self, key: str, length: int | None = None) -> bytes:
+        data = self.parsed(key, decode_base64)
+        if length is not None and len(data) != length:
+            raise _damaged(self._file, key)
+        assert isinstance(data, bytes)
+        return data
+
+    def parsed(self, key: str, parse: Any) -> Any:
+        try:
+            return parse(self._content[key])
+        except (KeyError, TypeError, ValueError, AttributeError, Malformed) as error:
+            raise _damaged(self._file, key) from error
+
+
+def _damaged(file: str, what: str) -> OperatorError:
+    return OperatorError(
+        f"{file} in the state directory is damaged ({what}): restore it from a backup, "
+        "or move it away and start anew"
+    )

@@ -1,0 +1,52 @@
+"""What a node or a server is told at start. Frozen; made by ``tunnel.config``, never changed."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from tunnel.constants import TUNNEL_MTU
+from tunnel.core.membership import NetworkIdentity
+from tunnel.noise.keys import PrivateKey
+from tunnel.wire.certificate import Certificate
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.invitation import ServerUrl
+
+
+@dataclass(frozen=True)
+class KnownPeer:
+    """A member remembered from an earlier run."""
+
+    certificate: bytes
+    """Packed; verified again before use."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """Where it was last reached directly."""
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    static: PrivateKey
+    identity: NetworkIdentity
+    certificate: Certificate
+    """This node's own."""
+    server: ServerUrl
+    known_peers: tuple[KnownPeer, ...] = ()
+    mtu: int = TUNNEL_MTU
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    static: PrivateKey
+    access_token: bytes = field(repr=False)
+    relay: bool = True
+    """Whether frames are relayed for pairs that have no direct path."""
+    alternate_port: int = 12346
+    """UDP port of the listener with number 1."""
+    max_nodes: int = 100_000
+    max_nodes_per_network: int = 1_000
+    relay_rate: float = 1.25e9
+    """Bytes a second that one node may have relayed."""
+
+
+LocalInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface

@@ -1,0 +1,122 @@
+"""What the core reports. Rare things only: a packet is never an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunnel.wire.endpoint import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRegistered:
+    """The server answered our registration."""
+
+    endpoint: Endpoint
+    observed: Endpoint
+    """Where it sees us."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLost:
+    """The server no longer answers. Established paths live on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MappingMoved:
+    """The server sees us at another endpoint than before."""
+
+    before: Endpoint
+    after: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class PeerIntroduced:
+    """A member with a valid certificate, heard of for the first time since start."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGone:
+    """The peer said good-bye, or the server no longer hears it."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEstablished:
+    peer: str
+    seconds: float
+    """Since the handshake began, 0 for the responder."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathChanged:
+    """Traffic to the peer now takes another way."""
+
+    peer: str
+    before: str
+    """A kind and an endpoint, "relay" or "none"."""
+    after: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathDoubted:
+    """Echoes fail: from now on frames go both ways, direct and relayed."""
+
+    peer: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathRepaired:
+    """Doubt has ended with a proven direct path."""
+
+    peer: str
+    before: str
+    after: str
+    seconds: float
+    """How long the doubt lasted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PingAnswered:
+    """The answer to ``Node.ping``."""
+
+    peer: str
+    transaction: int
+    seconds: float
+    way: str
+    """An endpoint, or "relay"."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationRedeemed:
+    """Save the ledger, then call ``Node.ledger_saved``: only then is the joiner answered."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeersChanged:
+    """A certificate or endpoint worth remembering over a restart has changed."""
+
+
+Event = (
+    ServerRegistered
+    | ServerLost
+    | MappingMoved
+    | PeerIntroduced
+    | PeerGone
+    | SessionEstablished
+    | PathChanged
+    | PathDoubted
+    | PathRepaired
+    | PingAnswered
+    | InvitationRedeemed
+    | PeersChanged
+)

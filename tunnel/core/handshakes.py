@@ -1,0 +1,62 @@
+"""Receiving initiations: cheap refusals first, and cookies under load (white paper §5.3, §5.4.7).
+
+One MAC is all a stranger costs. X25519 is done only for datagrams that prove knowledge of our
+public key and, under load, of a cookie sent to the address they claim.
+"""
+
+from __future__ import annotations
+
+from tunnel.core.machine import RandomBytes
+from tunnel.core.ratelimit import KeyedRateLimit, TokenBucket
+from tunnel.errors import AuthenticationFailed
+from tunnel.noise.cookie import CookieChecker
+from tunnel.noise.handshake import Construction, ReceivedInitiation, consume_initiation
+from tunnel.noise.keys import PrivateKey
+from tunnel.wire.endpoint import Endpoint, pack_endpoint
+from tunnel.wire.handshake import parse_initiation
+
+
+class CookieDemanded(Exception):
+    """Under load: send this cookie reply to where the initiation came from, and nothing else."""
+
+    def __init__(self, datagram: bytes) -> None:
+        super().__init__("cookie demanded")
+        self.datagram = datagram
+
+
+class HandshakeReceiver:
+    """Opens initiations addressed to `static`.
+
+    `calm_rate` initiations a second are opened without a cookie; each source (IPv4 address or IPv6
+    /64) may have 20 a second after that (white paper §5.3).
+    """
+
+    def __init__(
+        self,
+        construction: Construction,
+        static: PrivateKey,
+        random_bytes: RandomBytes,
+        calm_rate: float = 200.0,
+    ) -> None:
+        self._construction = construction
+        self._static = static
+        self._checker = CookieChecker(construction, static.public_key, random_bytes)
+        self._calm = TokenBucket(calm_rate, calm_rate)
+        self._per_source = KeyedRateLimit(rate=20.0, burst=40.0)
+
+    def has_valid_mac1(self, datagram: bytes) -> bool:
+        """Whether the sender knows our public key: to be asked of responses too."""
+        return self._checker.has_valid_mac1(datagram)
+
+    def receive(self, datagram: bytes, source: Endpoint, now: float) -> ReceivedInitiation:
+        """Open it. Raises Malformed, AuthenticationFailed, CookieDemanded."""
+        initiation = parse_initiation(datagram)
+        if not self._checker.has_valid_mac1(datagram):
+            raise AuthenticationFailed("mac1")
+        packed = pack_endpoint(source)
+        if not self._calm.take(now):
+            if not self._checker.has_valid_mac2(datagram, packed, now):
+                raise CookieDemanded(self._checker.create_reply(datagram, packed, now).pack())
+            if not self._per_source.take(packed[:8] if source.is_ipv6 else packed[:16], now):
+                raise AuthenticationFailed("too many handshakes from one source")
+        return consume_initiation(self._construction, self._static, initiation)

@@ -1,0 +1,166 @@
+"""Redeeming an invitation: the joiner's side.
+
+    ==========  ==========================================  =================================
+    state       meaning                                     left by
+    ==========  ==========================================  =================================
+    WAITING     handshake with the server, then the sealed  the inviter's answer → GRANTED or
+                request, repeated for ever                  REFUSED
+    GRANTED     ``admission`` holds the membership
+    REFUSED     ``refusal`` says why
+    ==========  ==========================================  =================================
+
+While the server is away or the inviter offline it goes on trying, and ``obstacle`` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunnel.core.indices import IndexTable
+from tunnel.core.machine import RandomBytes, Transmit, WallClock
+from tunnel.core.membership import (
+    NetworkIdentity,
+    invitation_id,
+    join_key,
+    open_join_answer,
+)
+from tunnel.core.server_session import ServerSession
+from tunnel.core.session import Session
+from tunnel.errors import AuthenticationFailed, Malformed
+from tunnel.noise.keys import PrivateKey, PublicKey, VerifyKey
+from tunnel.noise.sealing import seal_blob
+from tunnel.wire.certificate import Certificate
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.handshake import COOKIE_REPLY, RESPONSE, parse_cookie_reply, parse_response
+from tunnel.wire.invitation import (
+    Admission,
+    JoinRequest,
+    JoinStatus,
+    JoinString,
+    parse_join_answer,
+)
+from tunnel.wire.rendezvous import Acknowledge, Granted, Redeem, RefusalReason, Refused
+from tunnel.wire.transport import TRANSPORT
+
+RETRY = (0.7, 1.5, 3.0, 5.0)
+SERVER_TIMEOUT = 5.0
+"""Seconds after which an unanswered handshake is worth a word to the person waiting."""
+
+
+class Joiner:
+    def __init__(
+        self,
+        join: JoinString,
+        static: PrivateKey,
+        *,
+        now: float,
+        random_bytes: RandomBytes,
+        wall_clock: WallClock,
+    ) -> None:
+        self.admission: tuple[NetworkIdentity, Certificate, Admission] | None = None
+        self.refusal: JoinStatus | None = None
+        self.obstacle: str | None = None
+        self._join = join
+        self._static = static
+        self._inviter = PublicKey(join.inviter)
+        self._wall_clock = wall_clock
+        self._started_at = now
+        self._request_id = int.from_bytes(random_bytes(8), "little")
+        indices: IndexTable[Session] = IndexTable(random_bytes)
+        self._link = ServerSession(
+            static=static,
+            server_key=PublicKey(join.server.public_key),
+            access_token=join.server.access_token,
+            indices=indices,
+            random_bytes=random_bytes,
+            wall_clock=wall_clock,
+        )
+        key = join_key(b"join request", static, self._inviter, join.token)
+        sealed = seal_blob(key, b"", random_bytes(24))
+        self._request = JoinRequest(invitation_id(join.token), sealed).pack()
+        self._next_at: float | None = None
+        self._tries = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self.admission is not None or self.refusal is not None
+
+    def set_server_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> None:
+        self._link.set_endpoints(endpoints)
+        if not self._link.session.is_established(now):
+            self._link.session.restart_handshake(now)
+
+    def receive_datagrams(
+        self, datagrams: Sequence[bytes], source: Endpoint, now: float, local: int = 0
+    ) -> list[bytes]:
+        """Always returns []. Datagrams that are not the server's are dropped."""
+        for datagram in datagrams:
+            try:
+                self._receive(datagram, source, now)
+            except (Malformed, AuthenticationFailed):
+                # A joiner has no counters to show; it is over in seconds.
+                continue
+        return []
+
+    def datagrams_to_send(self, now: float) -> list[Transmit]:
+        return self._link.datagrams_to_send()
+
+    def get_timer(self) -> float | None:
+        if self.is_done:
+            return None
+        times = [self._link.session.get_timer(), self._next_at, self._silence_noticed_at()]
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        if self.is_done:
+            return
+        self._link.session.handle_timer(now)
+        if not self._link.session.is_established(now):
+            self._link.session.initiate(now)  # Begins anew where an attempt was given up.
+        silence = self._silence_noticed_at()
+        if silence is not None and now >= silence:
+            self.obstacle = "the server does not answer"
+        if self._next_at is not None and now >= self._next_at:
+            self._ask(now)
+
+    def _silence_noticed_at(self) -> float | None:
+        if self._link.endpoint is not None or self.obstacle is not None:
+            return None
+        return self._started_at + SERVER_TIMEOUT
+
+    def _ask(self, now: float) -> None:
+        self._link.send(Redeem(self._request_id, self._join.inviter, self._request), now)
+        self._next_at = now + RETRY[min(self._tries, len(RETRY) - 1)]
+        self._tries += 1
+
+    def _receive(self, datagram: bytes, source: Endpoint, now: float) -> None:
+        kind = datagram[0] if datagram else 0
+        if self.is_done or not self._link.is_server(source):
+            return
+        if kind == RESPONSE:
+            self._link.receive_response(parse_response(datagram), source, now)
+            self.obstacle = None
+            self._ask(now)
+        elif kind == COOKIE_REPLY:
+            self._link.session.receive_cookie(parse_cookie_reply(datagram), now)
+        elif kind == TRANSPORT:
+            message = self._link.open(datagram, now)
+            if isinstance(message, Refused) and message.request == self._request_id:
+                if message.reason is RefusalReason.INVITER_OFFLINE:
+                    self.obstacle = "the machine that invited you is not online"
+            elif isinstance(message, Granted):
+                self._link.send(Acknowledge(message.serial), now)
+                if message.request == self._request_id:
+                    self._receive_answer(message.sealed)
+
+    def _receive_answer(self, sealed: bytes) -> None:
+        answer = parse_join_answer(sealed)
+        opened = open_join_answer(answer, self._static, self._inviter, self._join.token)
+        if isinstance(opened, JoinStatus):
+            self.refusal = opened
+            return
+        identity = NetworkIdentity(VerifyKey(opened.network_key), opened.network_secret)
+        certificate = identity.verify(opened.certificate, self._wall_clock())
+        if certificate.key != self._static.public_key.data:
+            raise AuthenticationFailed("certificate of another node")
+        self.admission = (identity, certificate, opened)

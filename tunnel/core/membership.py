@@ -1,0 +1,298 @@
+"""Who belongs to the network: keys, certificates, tunnel addresses, invitations.
+
+The network *is* an Ed25519 signing key, made on the first node. Members also share a secret, from
+which three keys are derived: the tag under which they meet at the server (who knows the tag but can
+derive nothing from it), the key that seals announcements, and the preshared key of their sessions.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from tunnel.core.machine import RandomBytes
+from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
+from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey, SigningKey, VerifyKey
+from tunnel.noise.sealing import derive_key, open_blob, seal_blob
+from tunnel.wire.certificate import (
+    SIGNED_PREFIX,
+    Certificate,
+    Interface,
+    is_valid_name,
+    parse_certificate,
+)
+from tunnel.wire.invitation import (
+    INVITATION_ID_LENGTH,
+    TOKEN_LENGTH,
+    Admission,
+    JoinAnswer,
+    JoinRequest,
+    JoinStatus,
+    parse_admission,
+)
+from tunnel.wire.rendezvous import NETWORK_TAG_LENGTH
+
+DEFAULT_EXPIRY = 24 * 3600
+"""Of an invitation, in seconds."""
+
+
+@dataclass(frozen=True)
+class NetworkIdentity:
+    key: VerifyKey
+    secret: bytes = field(repr=False)
+    """32 bytes shared by the members."""
+
+    @cached_property
+    def tag(self) -> bytes:
+        return derive_key(b"network tag", self.secret)[:NETWORK_TAG_LENGTH]
+
+    @cached_property
+    def announcement_key(self) -> bytes:
+        return derive_key(b"announcement", self.secret)
+
+    @cached_property
+    def preshared(self) -> PresharedKey:
+        return PresharedKey(derive_key(b"session", self.secret))
+
+    @property
+    def id(self) -> str:
+        """Short and public: for people and logs."""
+        return derive_key(b"network id", self.key.data).hex()[:12]
+
+    def verify(self, packed: bytes, wall_time: float) -> Certificate:
+        """The certificate in `packed`, if this network signed it and it has not expired.
+
+        Raises Malformed or AuthenticationFailed.
+        """
+        certificate = parse_certificate(packed)
+        self.key.verify(SIGNED_PREFIX + certificate.signed_part(), certificate.signature)
+        if certificate.expires and wall_time >= certificate.expires:
+            raise AuthenticationFailed("certificate expired")
+        return certificate
+
+
+def sign_certificate(certificate: Certificate, signing_key: SigningKey) -> Certificate:
+    return replace(
+        certificate, signature=signing_key.sign(SIGNED_PREFIX + certificate.signed_part())
+    )
+
+
+# Tunnel addresses
+
+
+def derive_ula(network: VerifyKey, node: PublicKey) -> ipaddress.IPv6Interface:
+    """The node's IPv6 address: a /64 of the network (RFC 4193 §3.2.2), its key in the low half."""
+    prefix = b"\xfd" + derive_key(b"ipv6 prefix", network.data)[:7]
+    low = derive_key(b"ipv6 interface", node.data)[:8]
+    return ipaddress.IPv6Interface((prefix + low, 64))
+
+
+def choose_ipv4_network(
+    network: VerifyKey, clashes: Callable[[ipaddress.IPv4Network], bool]
+) -> ipaddress.IPv4Network:
+    """A /24 of 10/8 derived from the network's key, the first that clashes with no local route.
+
+    Never 100.64/10: that is what the carrier uses on exactly the machines we are for.
+    """
+    for attempt in range(256):
+        low = derive_key(b"ipv4 prefix", network.data, bytes([attempt]))[:2]
+        prefix = ipaddress.IPv4Network((b"\x0a" + low + b"\0", 24))
+        if not clashes(prefix):
+            return prefix
+    raise OperatorError(
+        "every prefix tried in 10.0.0.0/8 clashes with a local route; "
+        "choose one yourself, for example --ip 192.168.77.1/24"
+    )
+
+
+def choose_ipv4_address(
+    prefix: ipaddress.IPv4Network, taken: Iterable[ipaddress.IPv4Address]
+) -> ipaddress.IPv4Interface:
+    """The lowest address of `prefix` that is free."""
+    used = set(taken)
+    for address in prefix.hosts():
+        if address not in used:
+            return ipaddress.IPv4Interface((address, prefix.prefixlen))
+    raise OperatorError(f"no address is free in {prefix}")
+
+
+# Invitations
+
+
+def invitation_id(token: bytes) -> bytes:
+    """By it the inviter finds the token of a request; it tells nobody the token."""
+    return derive_key(b"invitation id", token)[:INVITATION_ID_LENGTH]
+
+
+def join_key(label: bytes, mine: PrivateKey, theirs: PublicKey, token: bytes) -> bytes:
+    """What only the inviter and the holder of the token can derive."""
+    return derive_key(label, mine.exchange(theirs), token)
+
+
+@dataclass
+class Invitation:
+    token: bytes = field(repr=False)
+    name: str
+    address: ipaddress.IPv4Interface
+    expires: int
+    """Unix seconds."""
+    redeemed_by: bytes | None = None
+    """The joiner's X25519 key. Only it may ask again, when the answer was lost."""
+
+
+class InvitationLedger:
+    """Invitations and certificates issued here. The owner saves it after every change, and *before*
+    anything leaves this machine that depends on it: a token must not be spent twice by a crash."""
+
+    def __init__(
+        self,
+        identity: NetworkIdentity,
+        signing_key: SigningKey,
+        static: PrivateKey,
+        issued: Iterable[Certificate],
+        invitations: Iterable[Invitation] = (),
+    ) -> None:
+        self._identity = identity
+        self._signing_key = signing_key
+        self._static = static
+        self.issued = list(issued)
+        """Own certificate first."""
+        self.invitations = list(invitations)
+
+    @property
+    def prefix(self) -> ipaddress.IPv4Network:
+        """The network's IPv4 prefix, fixed by the founder's address."""
+        for interface in self.issued[0].addresses:
+            if isinstance(interface, ipaddress.IPv4Interface):
+                return interface.network
+        raise OperatorError("this network has no IPv4 prefix")
+
+    def invite(
+        self,
+        name: str,
+        wall_time: float,
+        random_bytes: RandomBytes,
+        address: ipaddress.IPv4Address | None = None,
+        expires_in: float = DEFAULT_EXPIRY,
+    ) -> Invitation:
+        """A fresh invitation. Raises UsageError when the name or address cannot be given."""
+        if not is_valid_name(name):
+            raise UsageError(
+                f"'{name}' is no valid name: use a-z, 0-9 and hyphens, at most 63 characters"
+            )
+        if name in (certificate.name for certificate in self.issued):
+            raise UsageError(f"a member named '{name}' exists already; choose another name")
+        self.invitations = [
+            other
+            for other in self.invitations
+            if other.redeemed_by is not None or (other.expires > wall_time and other.name != name)
+        ]
+        taken = {
+            interface.ip
+            for certificate in self.issued
+            for interface in certificate.addresses
+            if isinstance(interface, ipaddress.IPv4Interface)
+        } | {other.address.ip for other in self.invitations}
+        if address is None:
+            chosen = choose_ipv4_address(self.prefix, taken)
+        else:
+            chosen = ipaddress.IPv4Interface((address, self.prefix.prefixlen))
+            if address not in self.prefix:
+                raise UsageError(f"{address} is not in this network's prefix {self.prefix}")
+            if address in taken:
+                raise UsageError(f"{address} belongs to another member or invitation")
+        invitation = Invitation(
+            random_bytes(TOKEN_LENGTH), name, chosen, int(wall_time + expires_in)
+        )
+        self.invitations.append(invitation)
+        return invitation
+
+    def redeem(
+        self, request: JoinRequest, joiner: PublicKey, wall_time: float, random_bytes: RandomBytes
+    ) -> tuple[JoinAnswer, Invitation | None]:
+        """The answer to a request, and the invitation if it has just been consumed.
+
+        Raises AuthenticationFailed for a request that does not hold the token: no answer then.
+        """
+        invitation = next(
+            (i for i in self.invitations if invitation_id(i.token) == request.invitation), None
+        )
+        if invitation is None:
+            return self._refuse(JoinStatus.UNKNOWN, joiner, random_bytes), None
+        key = join_key(b"join request", self._static, joiner, invitation.token)
+        open_blob(key, request.sealed)
+        if invitation.redeemed_by is None and wall_time >= invitation.expires:
+            return self._refuse(JoinStatus.EXPIRED, joiner, random_bytes), None
+        if invitation.redeemed_by not in (None, joiner.data):
+            return self._refuse(JoinStatus.USED, joiner, random_bytes), None
+        consumed = invitation if invitation.redeemed_by is None else None
+        if consumed:
+            invitation.redeemed_by = joiner.data
+            self.issued.append(self._certify(invitation, joiner, wall_time))
+        certificate = next(c for c in self.issued if c.key == joiner.data)
+        admission = Admission(
+            self._identity.key.data,
+            self._identity.secret,
+            certificate.pack(),
+            self.issued[0].pack(),
+        )
+        answer_key = join_key(b"join answer", self._static, joiner, invitation.token)
+        sealed = seal_blob(answer_key, admission.pack(), random_bytes(24))
+        return JoinAnswer(JoinStatus.GRANTED, sealed), consumed
+
+    def _certify(self, invitation: Invitation, joiner: PublicKey, wall_time: float) -> Certificate:
+        addresses: tuple[Interface, ...] = (
+            invitation.address,
+            derive_ula(self._identity.key, joiner),
+        )
+        certificate = Certificate(
+            key=joiner.data,
+            name=invitation.name,
+            addresses=addresses,
+            serial=1 + max(c.serial for c in self.issued),
+            issued=int(wall_time),
+        )
+        return sign_certificate(certificate, self._signing_key)
+
+    def _refuse(
+        self, status: JoinStatus, joiner: PublicKey, random_bytes: RandomBytes
+    ) -> JoinAnswer:
+        key = join_key(b"join refusal", self._static, joiner, b"")
+        return JoinAnswer(status, seal_blob(key, bytes([status]), random_bytes(24)))
+
+
+def found_network(
+    *,
+    signing_key: SigningKey,
+    secret: bytes,
+    static: PrivateKey,
+    name: str,
+    address: ipaddress.IPv4Interface,
+    wall_time: float,
+) -> tuple[NetworkIdentity, Certificate]:
+    """A new network and its founder's certificate."""
+    identity = NetworkIdentity(signing_key.verify_key, secret)
+    certificate = Certificate(
+        key=static.public_key.data,
+        name=name,
+        addresses=(address, derive_ula(identity.key, static.public_key)),
+        serial=1,
+        issued=int(wall_time),
+        may_invite=True,
+    )
+    return identity, sign_certificate(certificate, signing_key)
+
+
+def open_join_answer(
+    answer: JoinAnswer, static: PrivateKey, inviter: PublicKey, token: bytes
+) -> Admission | JoinStatus:
+    """What the inviter said. Raises AuthenticationFailed or Malformed: it was not the inviter."""
+    if answer.status is JoinStatus.GRANTED:
+        key = join_key(b"join answer", static, inviter, token)
+        return parse_admission(open_blob(key, answer.sealed))
+    key = join_key(b"join refusal", static, inviter, b"")
+    if open_blob(key, answer.sealed) != bytes([answer.status]):
+        raise Malformed("join answer")
+    return answer.status

@@ -1,0 +1,107 @@
+"""One path: our socket ↔ one endpoint of the peer, and what our echoes say of it."""
+
+from __future__ import annotations
+
+from tunnel.wire.candidate import CandidateKind
+from tunnel.wire.endpoint import Endpoint
+
+RELAYED = Endpoint("relay", 0)
+"""Stands for the way through the rendezvous server wherever a path's endpoint is asked for."""
+
+DOUBT_FLOOR = 0.25
+DOUBT_RTTS = 3.0
+"""An echo this late puts the path in doubt: max(250 ms, 3 × RTT). Doubt only duplicates, so it may
+come early; links with a 700 ms round trip are given 2.1 s."""
+
+HOST_BONUS = 0.003
+"""Seconds by which a way within the LAN may be slower and still be preferred."""
+
+MAX_PENDING = 32
+
+
+class Path:
+    """Times are None until the thing has happened once."""
+
+    __slots__ = (
+        "created_at",
+        "endpoint",
+        "is_successor",
+        "kind",
+        "pending",
+        "pinged_at",
+        "proven_at",
+        "received_at",
+        "replies",
+        "rtt",
+        "unanswered",
+        "used_since",
+    )
+
+    def __init__(self, endpoint: Endpoint, kind: CandidateKind, now: float) -> None:
+        self.endpoint = endpoint
+        self.kind = kind
+        self.created_at = now
+        self.rtt: float | None = None
+        """Smoothed, in seconds (RFC 6298 §2: one eighth of each new sample)."""
+        self.proven_at: float | None = None
+        """When an echo of ours last came back: proof of both directions."""
+        self.received_at: float | None = None
+        """When anything authentic last arrived from it: proof of one direction."""
+        self.pinged_at: float | None = None
+        self.used_since: float | None = None
+        self.unanswered = 0
+        """Checks sent since the last proof."""
+        self.pending: dict[int, float] = {}
+        """Transactions of checks under way → when they were sent."""
+        self.replies: dict[int, float] = {}
+        """Transactions of our pongs → when sent. A confirm proves; its absence says nothing."""
+        self.is_successor = False
+        """The peer appeared here while its old path should still have worked: it has moved."""
+
+    @property
+    def doubt_after(self) -> float:
+        """Seconds an echo may take before the path is in doubt."""
+        return max(DOUBT_FLOOR, DOUBT_RTTS * (self.rtt or 0.0))
+
+    def doubted_from(self) -> float | None:
+        """The moment from which it is in doubt, if no echo comes until then; None: none is due."""
+        if not self.pending:
+            return None
+        return min(self.pending.values()) + self.doubt_after
+
+    def is_doubtful(self, now: float) -> bool:
+        if self.proven_at is None:
+            return True
+        doubted_from = self.doubted_from()
+        return doubted_from is not None and now >= doubted_from
+
+    def note_ping(self, transaction: int, now: float) -> None:
+        if len(self.pending) >= MAX_PENDING:
+            # Keep the oldest: it is the one that says since when nothing comes back.
+            self.pending.pop(list(self.pending)[1])
+        self.pending[transaction] = now
+        self.pinged_at = now
+        self.unanswered += 1
+
+    def note_reply(self, transaction: int, now: float) -> None:
+        if len(self.replies) >= MAX_PENDING:
+            self.replies.pop(next(iter(self.replies)))
+        self.replies[transaction] = now
+
+    def note_proof(self, sent_at: float, now: float) -> None:
+        """An echo sent at `sent_at` has come back. Older ones under way no longer matter."""
+        sample = now - sent_at
+        self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
+        self.proven_at = self.received_at = now
+        self.unanswered = 0
+        self.pending = {t: at for t, at in self.pending.items() if at > sent_at}
+
+    @property
+    def cost(self) -> float:
+        """What choosing between two proven paths compares."""
+        return (self.rtt or 0.0) + (0.0 if self.kind is CandidateKind.HOST else HOST_BONUS)
+
+
+def is_clearly_better(path: Path, than: Path) -> bool:
+    """Whether to leave a good path for a better one: 10 % and 1 ms, against flapping."""
+    return path.cost + 0.001 < than.cost * 0.9

@@ -1,0 +1,188 @@
+"""One peer: its certificate, the session with it, the paths to it, and what was counted."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from tunnel.core.events import (
+    Event,
+    PathChanged,
+    PathDoubted,
+    PathRepaired,
+    PeersChanged,
+    SessionEstablished,
+)
+from tunnel.core.machine import RandomBytes
+from tunnel.core.session import Session
+from tunnel.core.traversal import Traversal, TraversalState, describe
+from tunnel.noise.keys import PublicKey
+from tunnel.wire.certificate import Certificate
+from tunnel.wire.endpoint import Endpoint
+
+MAX_STAGED = 64
+"""Packets kept while a session is being agreed; the oldest goes first."""
+FALLBACK_INITIATE = 0.6
+"""The node with the smaller key starts the handshake; the other waits this long for it."""
+HANDSHAKE_AFTER_SILENCE = 2.0
+"""Seconds of doubt on every way after which keys are agreed anew: the peer may have restarted."""
+MAX_OUTAGES = 32
+
+
+@dataclass
+class Counters:
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    rx_packets: int = 0
+    tx_packets: int = 0
+    duplicates_dropped: int = 0
+
+
+class Peer:
+    def __init__(
+        self, certificate: Certificate, packed: bytes, session: Session, random_bytes: RandomBytes
+    ) -> None:
+        self.certificate = certificate
+        self.packed_certificate = packed
+        self.key = PublicKey(certificate.key)
+        self.session = session
+        self.traversal = Traversal(random_bytes)
+        self.channel = 0
+        """Number by which the server relays for this pair; 0: it does not."""
+        self.instance: int | None = None
+        self.announced_at = 0
+        self.is_online = False
+        """What the server said last."""
+        self.known_endpoints: tuple[Endpoint, ...] = ()
+        """From an earlier run: tried when there is nothing better."""
+        self.counters = Counters()
+        self.outages: deque[dict[str, Any]] = deque(maxlen=MAX_OUTAGES)
+        self.staged: deque[bytes] = deque(maxlen=MAX_STAGED)
+        self.state_since: float | None = None
+        self._punch_at: float | None = None
+        self._initiate_at: float | None = None
+        self._handshakes_seen = 0
+        self._handshake_began: float | None = None
+        self.has_keys = False
+        """Whether frames could be sealed when last looked at."""
+
+    @property
+    def name(self) -> str:
+        return self.certificate.name
+
+    def state(self, now: float) -> str:
+        """``direct``, ``relayed``, ``connecting`` or ``offline``."""
+        if self.session.is_established(now):
+            if self.traversal.best is not None:
+                return "direct"
+            if self.traversal.is_relay_alive(now):
+                return "relayed"
+        return "connecting" if self.is_online or self.session.is_initiating else "offline"
+
+    # Commands
+
+    def introduce(self, is_smaller: bool, now: float, start: float, settle: float) -> None:
+        """The server has introduced us. `start`: seconds to the common start; `settle`: seconds a
+        handshake through the relay takes."""
+        if self.session.is_established(now):
+            if self.traversal.state is not TraversalState.DIRECT:
+                self.traversal.punch(now, "introduction", start)
+            return
+        self._punch_at = now + start + settle
+        if is_smaller:
+            self.session.restart_handshake(now)
+            self._handshake_began = now
+        else:
+            self._initiate_at = now + FALLBACK_INITIATE + settle
+
+    def restart(self) -> None:
+        """The peer's process is a new one: its keys are gone."""
+        self.session.close()
+        self.traversal.forget_paths()
+        self.has_keys = False
+
+    # The clock
+
+    def get_timer(self) -> float | None:
+        times = [self.session.get_timer(), self._initiate_at]
+        if self.has_keys:
+            times.append(self.traversal.get_timer())
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        self.session.handle_timer(now)
+        if self._initiate_at is not None and now >= self._initiate_at:
+            self._initiate_at = None
+            if not self.session.is_established(now):
+                self.session.initiate(now)
+                self._handshake_began = now
+        self.note_keys(now)
+        if self.has_keys:
+            self.traversal.handle_timer(now)
+            self._suspect_keys(now)
+
+    def note_keys(self, now: float) -> bool:
+        """To be called after the session took in anything. True: there are new keys to use."""
+        is_established = self.session.is_established(now)
+        is_new = is_established and (
+            not self.has_keys or self.session.handshakes != self._handshakes_seen
+        )
+        if is_established and not self.has_keys:
+            self._initiate_at = None
+            delay = max(0.0, (self._punch_at or now) - now)
+            self.traversal.ping_relay(now)
+            if self.traversal.state is not TraversalState.DIRECT:
+                self.traversal.punch(now, "introduction", delay)
+        self.has_keys = is_established
+        if is_new:
+            self._handshakes_seen = self.session.handshakes
+        return is_new
+
+    def take_events(self, now: float) -> list[Event]:
+        events: list[Event] = []
+        for change in self.traversal.take_changes():
+            if change.kind == "doubted":
+                events.append(PathDoubted(self.name, change.before))
+                continue
+            self.outages.append(
+                {
+                    "at": now,
+                    "event": change.kind,
+                    "before": change.before,
+                    "after": change.after,
+                    "cause": change.cause,
+                    "duration_s": round(change.seconds, 3),
+                }
+            )
+            if change.kind == "repaired":
+                events.append(
+                    PathRepaired(self.name, change.before, change.after, round(change.seconds, 3))
+                )
+            else:
+                self.state_since = now
+                cause = change.cause
+                events.append(PathChanged(self.name, change.before, change.after, cause))
+                events.append(PeersChanged())
+        return events
+
+    def handshake_event(self, now: float) -> SessionEstablished:
+        began, self._handshake_began = self._handshake_began, None
+        return SessionEstablished(self.name, round(now - began, 3) if began is not None else 0.0)
+
+    def _suspect_keys(self, now: float) -> None:
+        """When nothing comes back by any way, the peer may have lost its keys."""
+        best = self.traversal.best
+        ways = [path for path in (best, self.traversal.relay) if path is not None]
+        for path in ways:
+            doubted_from = path.doubted_from()
+            if doubted_from is None or now < doubted_from + HANDSHAKE_AFTER_SILENCE:
+                return
+        if ways and not self.session.is_initiating:
+            self.session.initiate(now)
+
+    def describe_path(self) -> str:
+        best = self.traversal.best
+        if best is not None:
+            return describe(best)
+        return "relay" if self.traversal.relay else "none"

@@ -1,0 +1,82 @@
+"""A node, seen from the rendezvous server."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from tunnel.core.ratelimit import TokenBucket
+from tunnel.core.session import Session
+from tunnel.noise.keys import PublicKey
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.rendezvous import Notice
+
+NOTICE_RETRY = (0.4, 0.8, 1.6, 3.0, 5.0, 8.0)
+"""Seconds after which a notice is repeated, while it is not acknowledged; then it is dropped."""
+MAX_NOTICES = 512
+WINDOW = 32
+"""Notices under way at once: a node that joins a large network is not buried."""
+
+
+class Registrant:
+    def __init__(self, key: PublicKey, session: Session, relay_rate: float, now: float) -> None:
+        self.key = key
+        self.session = session
+        self.endpoints: dict[bool, Endpoint] = {}
+        """IPv6? → where its authentic datagrams last came from."""
+        self.locals: dict[bool, int] = {}
+        """IPv6? → which of our sockets they came to, and answers must leave from."""
+        self.is_main_ipv6 = False
+        self.network: bytes | None = None
+        self.announcement = b""
+        self.sequence = -1
+        self.rtt = 0
+        """Microseconds, by its own measurement; 0: unknown."""
+        self.last_heard = now
+        self.channels: dict[bytes, int] = {}
+        """Peer key → the number this node uses for it."""
+        self.relay_limit = TokenBucket(relay_rate, max(relay_rate / 10, 256 * 1024))
+        self.attend_at: float | None = None
+        """When the server looks at it next."""
+        self._serial = 0
+        self._notices: OrderedDict[int, tuple[bytes, int, float]] = OrderedDict()
+        """Serial → packed notice, times sent, next time."""
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where to send: by the address family it registered with."""
+        return self.endpoints.get(self.is_main_ipv6)
+
+    @property
+    def local(self) -> int:
+        return self.locals.get(self.is_main_ipv6, 0)
+
+    def next_serial(self) -> int:
+        self._serial = (self._serial + 1) & 0xFFFFFFFF
+        return self._serial
+
+    def notify(self, notice: Notice, now: float) -> None:
+        """Queue `notice` until it is acknowledged. The oldest of too many is dropped."""
+        self._notices[notice.serial] = (notice.pack(), 0, now)
+        if len(self._notices) > MAX_NOTICES:
+            self._notices.popitem(last=False)
+
+    def acknowledge(self, serial: int) -> None:
+        self._notices.pop(serial, None)
+
+    def get_timer(self) -> float | None:
+        window = list(self._notices.values())[:WINDOW] if self._notices else []
+        return min((at for _, _, at in window), default=None)
+
+    def take_due_notices(self, now: float) -> list[bytes]:
+        """Notices to send (again) now."""
+        due = []
+        for serial in list(self._notices)[:WINDOW]:
+            packed, times, at = self._notices[serial]
+            if now < at:
+                continue
+            if times >= len(NOTICE_RETRY):
+                del self._notices[serial]
+                continue
+            self._notices[serial] = (packed, times + 1, now + NOTICE_RETRY[times])
+            due.append(packed)
+        return due

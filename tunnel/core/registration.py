@@ -1,0 +1,285 @@
+"""The node's side of the rendezvous protocol.
+
+============  =====================================  =====================================
+state         meaning                                left by
+============  =====================================  =====================================
+UNREACHABLE   no keys, or the server stopped         a completed handshake → REGISTERING
+              answering; handshakes go on for ever
+REGISTERING   keys, but the newest announcement is   ``registered`` → CONNECTED; no answer
+              not acknowledged                       to ``MAX_TRIES`` → UNREACHABLE
+CONNECTED     echoes come back                       ``MAX_TRIES`` unanswered → UNREACHABLE
+============  =====================================  =====================================
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from tunnel.constants import KEEPALIVE_INTERVAL
+from tunnel.core.events import Event, MappingMoved, ServerLost, ServerRegistered
+from tunnel.core.machine import RandomBytes, Transmit
+from tunnel.core.server_session import ServerSession
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.handshake import Response
+from tunnel.wire.rendezvous import (
+    Acknowledge,
+    Echo,
+    Echoed,
+    FromNode,
+    FromServer,
+    Introduce,
+    Leave,
+    Register,
+    Registered,
+)
+
+MAX_TRIES = 5
+FIRST_RETRY = 0.5
+RECONNECT_DELAYS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+INTRODUCE_SPACING = 1.0
+
+
+class RegistrationState(enum.Enum):
+    UNREACHABLE = "unreachable"
+    REGISTERING = "registering"
+    CONNECTED = "connected"
+
+
+class Registration:
+    def __init__(self, link: ServerSession, network_tag: bytes, random_bytes: RandomBytes) -> None:
+        self.link = link
+        self.state = RegistrationState.UNREACHABLE
+        self.rtt: float | None = None
+        self.observed: dict[tuple[int, bool], Endpoint] = {}
+        """(listener, IPv6?) → where that listener of the server sees us."""
+        self.alternate_port: int | None = None
+        self.keepalive_interval = KEEPALIVE_INTERVAL
+        self._network_tag = network_tag
+        self._random_bytes = random_bytes
+        self._announcement: bytes | None = None
+        self._sequence = 0
+        self._echoes: dict[int, tuple[float, bool]] = {}
+        self._tries = 0
+        self._next_at: float | None = None
+        self._reconnects = 0
+        self._introduced_at: dict[bytes, float] = {}
+        self._events: list[Event] = []
+        self._handshakes_seen = 0
+
+    # What the owner asks
+
+    @property
+    def is_connected(self) -> bool:
+        return self.state is RegistrationState.CONNECTED
+
+    @property
+    def main_observed(self) -> Endpoint | None:
+        """Where the server sees the address family we reach it by."""
+        endpoint = self.link.endpoint
+        return self.observed.get((0, endpoint.is_ipv6)) if endpoint else None
+
+    def reflexive_endpoints(self) -> list[Endpoint]:
+        return [endpoint for (listener, _), endpoint in self.observed.items() if listener == 0]
+
+    def mapping_behaviour(self) -> str | None:
+        """In RFC 4787's words, as far as two ports of one address tell; None: not known yet."""
+        first, second = self.observed.get((0, False)), self.observed.get((1, False))
+        if first is None or second is None:
+            return None
+        return "endpoint-independent" if first == second else "address-and-port-dependent"
+
+    def take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    def datagrams_to_send(self) -> list[Transmit]:
+        return self.link.datagrams_to_send()
+
+    # Commands
+
+    def set_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> None:
+        """Where the server's name points to; starts the first handshake."""
+        self.link.set_endpoints(endpoints)
+        if self.state is RegistrationState.UNREACHABLE and endpoints:
+            self.link.session.restart_handshake(now)
+
+    def announce(self, sealed: bytes, now: float) -> None:
+        """What the server shall hand to peers from now on."""
+        self._announcement = sealed
+        self._sequence += 1
+        if self.state is not RegistrationState.UNREACHABLE:
+            self.state = RegistrationState.REGISTERING
+            self._tries = 0
+            self._register(now)
+
+    def refresh(self, now: float) -> None:
+        """Let the server see our mapping now: after a network change, or in doubt."""
+        if self.state is RegistrationState.CONNECTED:
+            self._echo(now)
+        elif self.state is RegistrationState.UNREACHABLE and self.link.endpoints:
+            self._reconnects = 0
+            self.link.session.restart_handshake(now)
+
+    def introduce(self, peer: bytes, now: float) -> None:
+        """Ask for an introduction to `peer`, at most one a second."""
+        if now - self._introduced_at.get(peer, float("-inf")) >= INTRODUCE_SPACING:
+            self._introduced_at[peer] = now
+            self.send(Introduce(peer), now)
+
+    def send(self, message: FromNode, now: float) -> bool:
+        return self.state is not RegistrationState.UNREACHABLE and self.link.send(message, now)
+
+    def close(self, now: float) -> None:
+        self.send(Leave(), now)
+
+    # From the network
+
+    def receive_response(self, response: Response, source: Endpoint, now: float) -> None:
+        self.link.receive_response(response, source, now)
+        self._check_keys(now)
+
+    def receive(self, message: FromServer, now: float) -> FromServer | None:
+        """Take what concerns the registration; notices are acknowledged and handed back."""
+        if isinstance(message, Registered):
+            self._receive_registered(message, now)
+        elif isinstance(message, Echoed):
+            self._receive_echoed(message, now)
+        else:
+            serial = getattr(message, "serial", None)
+            if serial is not None:
+                self.link.send(Acknowledge(serial), now)
+            return message
+        return None
+
+    # The clock
+
+    def get_timer(self) -> float | None:
+        times = [self.link.session.get_timer(), self._next_at]
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        self.link.session.handle_timer(now)
+        if self._next_at is None or now < self._next_at:
+            return
+        if self.state is RegistrationState.UNREACHABLE:
+            self._next_at = None
+            if self.link.endpoints:
+                self.link.session.restart_handshake(now)
+                self._schedule_reconnect(now)
+        elif self._tries >= MAX_TRIES or not self.link.session.is_established(now):
+            self._lose(now)
+        elif self.state is RegistrationState.REGISTERING:
+            self._register(now)
+        else:
+            self._echo(now)
+
+    # Inside
+
+    def _check_keys(self, now: float) -> None:
+        session = self.link.session
+        if session.handshakes == self._handshakes_seen:
+            return
+        self._handshakes_seen = session.handshakes
+        if self.state is RegistrationState.UNREACHABLE:
+            self.state = RegistrationState.REGISTERING
+            self._tries = 0
+            self._reconnects = 0
+            self._next_at = None
+            if self._announcement is not None:
+                self._register(now)
+        else:
+            self._echo(now)  # A rekey: the responder may use the new keys once it hears them.
+
+    def _register(self, now: float) -> None:
+        if self._announcement is None:
+            return
+        rtt = round((self.rtt or 0.0) * 1e6)
+        self.link.send(Register(self._sequence, rtt, self._network_tag, self._announcement), now)
+        self._next_at = now + self._retry_delay()
+        self._tries += 1
+        self._registered_try = now
+
+    def _retry_delay(self) -> float:
+        return float(max(FIRST_RETRY, 3 * (self.rtt or 0.0)) * 1.5**self._tries)
+
+    def _echo(self, now: float) -> None:
+        assert self.link.endpoint is not None
+        self._send_echo(self.link.endpoint, now, is_main=True)
+        self._next_at = now + self._retry_delay()
+        self._tries += 1
+
+    def _send_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> None:
+        transaction = int.from_bytes(self._random_bytes(8), "little")
+        if len(self._echoes) >= 16:
+            self._echoes.pop(next(iter(self._echoes)))
+        self._echoes[transaction] = (now, is_main)
+        self.link.send(Echo(transaction, round((self.rtt or 0.0) * 1e6)), now, endpoint)
+
+    def _probe_others(self, now: float) -> None:
+        """Ask the server's second port, and its other address family, where they see us."""
+        main = self.link.endpoint
+        if main is None:
+            return
+        if self.alternate_port and (1, main.is_ipv6) not in self.observed:
+            self._send_echo(Endpoint(main.host, self.alternate_port), now, is_main=False)
+        for endpoint in self.link.endpoints:
+            if endpoint.is_ipv6 != main.is_ipv6 and (0, endpoint.is_ipv6) not in self.observed:
+                self._send_echo(endpoint, now, is_main=False)
+
+    def _receive_registered(self, message: Registered, now: float) -> None:
+        self.alternate_port = message.alternate_port or None
+        if message.sequence != self._sequence or self.state is not RegistrationState.REGISTERING:
+            return
+        if self._tries == 1 and self.rtt is None:
+            self.rtt = now - self._registered_try
+        self.state = RegistrationState.CONNECTED
+        self._note_main(message.observed, now)
+        assert self.link.endpoint is not None
+        self._events.append(ServerRegistered(self.link.endpoint, message.observed))
+        self._tries = 0
+        self._next_at = now + self._interval()
+        self._probe_others(now)
+
+    def _receive_echoed(self, message: Echoed, now: float) -> None:
+        sent = self._echoes.pop(message.transaction, None)
+        if sent is None:
+            return
+        at, is_main = sent
+        if not is_main:
+            self.observed[(message.listener, message.observed.is_ipv6)] = message.observed
+            return
+        sample = now - at
+        self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
+        self._note_main(message.observed, now)
+        if self.state is RegistrationState.CONNECTED:
+            self._tries = 0
+            self._next_at = now + self._interval()
+            self._probe_others(now)
+
+    def _note_main(self, observed: Endpoint, now: float) -> None:
+        before = self.observed.get((0, observed.is_ipv6))
+        if before is not None and before != observed:
+            self._events.append(MappingMoved(before, observed))
+            self.observed.clear()
+            self.observed[(0, observed.is_ipv6)] = observed
+            self._probe_others(now)
+        self.observed[(0, observed.is_ipv6)] = observed
+
+    def _interval(self) -> float:
+        """Up to a tenth shorter, so that nodes that started together do not stay together."""
+        return self.keepalive_interval * (1 - self._random_bytes(1)[0] / 2550)
+
+    def _lose(self, now: float) -> None:
+        self.state = RegistrationState.UNREACHABLE
+        self._events.append(ServerLost("it does not answer"))
+        self._tries = 0
+        self._echoes.clear()
+        self.link.session.restart_handshake(now)
+        self._schedule_reconnect(now)
+
+    def _schedule_reconnect(self, now: float) -> None:
+        """The session repeats initiations by itself for 90 s; this begins again after that."""
+        delay = RECONNECT_DELAYS[min(self._reconnects, len(RECONNECT_DELAYS) - 1)]
+        self._reconnects += 1
+        self._next_at = now + delay * (1 + self._random_bytes(1)[0] / 255)

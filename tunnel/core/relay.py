@@ -1,0 +1,71 @@
+"""The relay: forwards between the two ends of a channel, and never looks inside.
+
+A channel has two numbers, one for each end. A datagram must come from the endpoint its end last
+registered from (proven by the session: return routability), and goes to the other end's; never to
+an address that a packet names.
+"""
+
+from __future__ import annotations
+
+from tunnel.core.machine import RandomBytes, Transmit
+from tunnel.core.registrant import Registrant
+from tunnel.errors import AuthenticationFailed, Malformed
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.relay import RELAY, RELAY_HEADER, RELAY_HEADER_LENGTH
+
+
+class Relay:
+    def __init__(self, random_bytes: RandomBytes) -> None:
+        self._random_bytes = random_bytes
+        self._ends: dict[int, tuple[Registrant, Registrant, int]] = {}
+        """Number → its owner, the other end, the other end's number."""
+        self.forwarded_datagrams = 0
+        self.forwarded_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._ends) // 2
+
+    def open_channel(self, one: Registrant, other: Registrant) -> None:
+        """Agree on numbers for the pair, unless it has them."""
+        if other.key.data in one.channels:
+            return
+        first = self._draw()
+        second = self._draw(first)
+        one.channels[other.key.data] = first
+        other.channels[one.key.data] = second
+        self._ends[first] = (one, other, second)
+        self._ends[second] = (other, one, first)
+
+    def close_channels(self, registrant: Registrant) -> None:
+        for number in registrant.channels.values():
+            _, other, second = self._ends.pop(number)
+            self._ends.pop(second, None)
+            other.channels.pop(registrant.key.data, None)
+        registrant.channels.clear()
+
+    def forward(self, datagram: bytes, source: Endpoint, now: float) -> Transmit:
+        """The datagram for the other end. Raises Malformed, AuthenticationFailed."""
+        if len(datagram) <= RELAY_HEADER_LENGTH:
+            raise Malformed("relay length")
+        kind, number = RELAY_HEADER.unpack_from(datagram)
+        end = self._ends.get(number)
+        if kind != RELAY or end is None:
+            raise AuthenticationFailed("relay: unknown channel")
+        owner, other, second = end
+        if owner.endpoints.get(source.is_ipv6) != source:
+            raise AuthenticationFailed("relay: not from the channel's owner")
+        target = other.endpoint
+        if target is None:
+            raise AuthenticationFailed("relay: the other end is away")
+        if not owner.relay_limit.take(now, len(datagram)):
+            raise AuthenticationFailed("relay: over the rate limit")
+        self.forwarded_datagrams += 1
+        self.forwarded_bytes += len(datagram)
+        header = RELAY_HEADER.pack(RELAY, second)
+        return Transmit(header + datagram[RELAY_HEADER_LENGTH:], target, None, other.local)
+
+    def _draw(self, other: int = 0) -> int:
+        while True:
+            number = int.from_bytes(self._random_bytes(4), "little")
+            if number not in (0, other) and number not in self._ends:
+                return number

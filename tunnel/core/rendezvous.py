@@ -1,0 +1,368 @@
+"""The rendezvous server: who is where, introductions, relay, STUN. Trusted with nothing else.
+
+All it keeps is soft: a node that is silent for ``LIFETIME`` is forgotten, and after a restart nodes
+register again. Strangers get no answer (STUN excepted): the handshake needs the server's public key
+and the access token, and what fails is dropped with a counted reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from tunnel.core.configuration import ServerConfig
+from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
+from tunnel.core.indices import IndexTable
+from tunnel.core.machine import RandomBytes, Transmit, WallClock
+from tunnel.core.ratelimit import KeyedRateLimit
+from tunnel.core.registrant import Registrant
+from tunnel.core.relay import Relay
+from tunnel.core.server_session import SERVER_TIMES, server_preshared_key
+from tunnel.core.session import Session
+from tunnel.errors import AuthenticationFailed, Malformed
+from tunnel.noise.handshake import PUNCHTUN_SERVER
+from tunnel.wire.endpoint import Endpoint, pack_endpoint
+from tunnel.wire.handshake import INITIATION
+from tunnel.wire.relay import RELAY
+from tunnel.wire.rendezvous import (
+    Acknowledge,
+    Asked,
+    Echo,
+    Echoed,
+    FromServer,
+    Gone,
+    Grant,
+    Granted,
+    Introduce,
+    Introduction,
+    Leave,
+    Moved,
+    Redeem,
+    RefusalReason,
+    Refused,
+    Register,
+    Registered,
+    parse_from_node,
+)
+from tunnel.wire.stun import is_stun, pack_binding_success, parse_binding_request
+from tunnel.wire.transport import TRANSPORT, parse_header
+
+LIFETIME = 60.0
+"""Seconds of silence after which a node is forgotten: four of its keep-alives."""
+UNREGISTERED_LIFETIME = 30.0
+"""The same for one that has a session but no registration, such as a joiner."""
+
+
+class RendezvousServer:
+    def __init__(
+        self, config: ServerConfig, *, now: float, random_bytes: RandomBytes, wall_clock: WallClock
+    ) -> None:
+        self.config = config
+        self.drops: Counter[str] = Counter()
+        self.relay = Relay(random_bytes)
+        self.introductions = 0
+        self.stun_answers = 0
+        self._random_bytes = random_bytes
+        self._wall_clock = wall_clock
+        self._indices: IndexTable[Session] = IndexTable(random_bytes)
+        self._handshakes = HandshakeReceiver(PUNCHTUN_SERVER, config.static, random_bytes)
+        self._preshared = server_preshared_key(config.access_token)
+        self._registrants: dict[bytes, Registrant] = {}
+        self._networks: dict[bytes, dict[bytes, Registrant]] = {}
+        self._introduce_limit = KeyedRateLimit(rate=2.0, burst=6.0, capacity=65536)
+        self._redeem_limit = KeyedRateLimit(rate=1.0, burst=5.0)
+        self._stun_limit = KeyedRateLimit(rate=10.0, burst=30.0)
+        self._outbox: list[Transmit] = []
+        self._timers: list[tuple[float, int, bytes]] = []
+        """When to look at a registrant again: (time, tie-break, key)."""
+        self._tick = 0
+
+    # From the network
+
+    def receive_datagrams(
+        self, datagrams: Sequence[bytes], source: Endpoint, now: float, local: int = 0
+    ) -> list[bytes]:
+        """Always returns []: the server has no packets of its own."""
+        for datagram in datagrams:
+            try:
+                self._receive(datagram, source, now, local)
+            except (Malformed, AuthenticationFailed) as error:
+                self.drops[str(error)] += 1
+            except CookieDemanded as demand:
+                self._outbox.append(Transmit(demand.datagram, source, None, local))
+                self.drops["initiation: cookie demanded"] += 1
+        return []
+
+    def datagrams_to_send(self, now: float) -> list[Transmit]:
+        transmits, self._outbox = self._outbox, []
+        return transmits
+
+    # The clock
+
+    def get_timer(self) -> float | None:
+        return self._timers[0][0] if self._timers else None
+
+    def handle_timer(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            at, _, key = heappop(self._timers)
+            registrant = self._registrants.get(key)
+            if registrant is not None and registrant.attend_at == at:
+                registrant.attend_at = None
+                self._attend(registrant, now)
+
+    # What the owner asks
+
+    def status(self, now: float) -> dict[str, Any]:
+        return {
+            "nodes": sum(1 for r in self._registrants.values() if r.network is not None),
+            "sessions": len(self._registrants),
+            "networks": len(self._networks),
+            "channels": len(self.relay),
+            "introductions": self.introductions,
+            "relayed_datagrams": self.relay.forwarded_datagrams,
+            "relayed_bytes": self.relay.forwarded_bytes,
+            "stun_answers": self.stun_answers,
+            "drops": dict(self.drops),
+        }
+
+    # Inside
+
+    def _receive(self, datagram: bytes, source: Endpoint, now: float, local: int) -> None:
+        kind = datagram[0] if datagram else 0
+        if kind == RELAY:
+            self._outbox.append(self.relay.forward(datagram, source, now))
+        elif kind == TRANSPORT:
+            self._receive_frame(datagram, source, now, local)
+        elif is_stun(datagram):
+            self._answer_stun(datagram, source, now, local)
+        elif kind == INITIATION:
+            self._receive_initiation(datagram, source, now, local)
+        else:
+            raise Malformed("unknown type")
+
+    def _answer_stun(self, datagram: bytes, source: Endpoint, now: float, local: int) -> None:
+        transaction = parse_binding_request(datagram)
+        if not self._stun_limit.take(source.host, now):
+            raise AuthenticationFailed("stun: over the rate limit")
+        answer = pack_binding_success(transaction, source)
+        self.stun_answers += 1
+        self._outbox.append(Transmit(answer, source, None, local))
+
+    def _receive_initiation(
+        self, datagram: bytes, source: Endpoint, now: float, local: int
+    ) -> None:
+        received = self._handshakes.receive(datagram, source, now)
+        key = received.remote_static.data
+        registrant = self._registrants.get(key)
+        is_new = registrant is None
+        if registrant is None:
+            if len(self._registrants) >= self.config.max_nodes:
+                raise AuthenticationFailed("too many nodes")
+            session = Session(
+                construction=PUNCHTUN_SERVER,
+                static=self.config.static,
+                remote_static=received.remote_static,
+                preshared=self._preshared,
+                indices=self._indices,
+                random_bytes=self._random_bytes,
+                wall_clock=self._wall_clock,
+                times=SERVER_TIMES,
+                may_initiate=False,
+            )
+            registrant = Registrant(received.remote_static, session, self.config.relay_rate, now)
+        response = registrant.session.receive_initiation(received, now)
+        if response is None:
+            raise AuthenticationFailed("initiation replayed")
+        if is_new:
+            self._registrants[key] = registrant
+            self._schedule(registrant, now + UNREGISTERED_LIFETIME)
+        self._outbox.append(Transmit(response, source, None, local))
+
+    def _receive_frame(self, datagram: bytes, source: Endpoint, now: float, local: int) -> None:
+        receiver, counter = parse_header(datagram)
+        session = self._indices.get(receiver)
+        if session is None:
+            raise AuthenticationFailed("unknown receiver")
+        payload = session.open(receiver, counter, datagram, now)
+        registrant = self._registrants[session.remote_static.data]
+        registrant.last_heard = now
+        if local % 2 == 0:
+            self._note_endpoint(registrant, source, local, now)
+        if not payload:
+            return
+        message = parse_from_node(payload)
+        if isinstance(message, Echo):
+            registrant.rtt = message.rtt or registrant.rtt
+            self._send(
+                registrant, Echoed(message.transaction, local % 2, source), now, source, local
+            )
+        elif isinstance(message, Register):
+            self._register(registrant, message, source, now)
+        elif isinstance(message, Acknowledge):
+            registrant.acknowledge(message.serial)
+            self._attend(registrant, now)
+        elif isinstance(message, Introduce):
+            self._introduce_again(registrant, message, now)
+        elif isinstance(message, Redeem):
+            self._redeem(registrant, message, source, now)
+        elif isinstance(message, Grant):
+            joiner = self._registrants.get(message.joiner)
+            if joiner is not None:
+                granted = Granted(joiner.next_serial(), message.request, message.sealed)
+                joiner.notify(granted, now)
+                self._attend(joiner, now)
+        elif isinstance(message, Leave):
+            self._forget(registrant, now)
+
+    def _note_endpoint(
+        self, registrant: Registrant, source: Endpoint, local: int, now: float
+    ) -> None:
+        registrant.locals[source.is_ipv6] = local
+        before = registrant.endpoints.get(source.is_ipv6)
+        if before == source:
+            return
+        registrant.endpoints[source.is_ipv6] = source
+        if len(registrant.endpoints) == 1:
+            registrant.is_main_ipv6 = source.is_ipv6
+        if before is None:
+            return
+        # Its mapping moved: tell the peers before they find out the hard way.
+        for peer in self._peers_of(registrant):
+            peer.notify(Moved(peer.next_serial(), registrant.key.data, source), now)
+            self._attend(peer, now)
+
+    def _register(
+        self, registrant: Registrant, message: Register, source: Endpoint, now: float
+    ) -> None:
+        is_new = registrant.network != message.network
+        if is_new:
+            self._leave_network(registrant, now)
+            network = self._networks.setdefault(message.network, {})
+            if len(network) >= self.config.max_nodes_per_network:
+                self._send(registrant, Refused(RefusalReason.TOO_MANY, 0), now)
+                raise AuthenticationFailed("too many nodes in one network")
+            network[registrant.key.data] = registrant
+            registrant.network = message.network
+        registrant.is_main_ipv6 = source.is_ipv6
+        registrant.rtt = message.rtt or registrant.rtt
+        has_news = message.announcement != registrant.announcement
+        registrant.announcement = message.announcement
+        registrant.sequence = message.sequence
+        registered = Registered(message.sequence, source, self.config.alternate_port, int(LIFETIME))
+        self._send(registrant, registered, now)
+        if has_news:
+            for peer in self._peers_of(registrant):
+                self._introduce(registrant, peer, now)
+                self._attend(peer, now)
+        self._attend(registrant, now)
+
+    def _introduce_again(self, registrant: Registrant, message: Introduce, now: float) -> None:
+        network = self._networks.get(registrant.network or b"", {})
+        peer = network.get(message.peer)
+        if peer is None or peer is registrant:
+            gone = Gone(registrant.next_serial(), message.peer)
+            registrant.notify(gone, now)
+        elif self._introduce_limit.take(registrant.key.data + message.peer, now):
+            self._introduce(registrant, peer, now)
+            self._attend(peer, now)
+        self._attend(registrant, now)
+
+    def _introduce(self, one: Registrant, other: Registrant, now: float) -> None:
+        """Tell each of the other, to start at the same moment: whoever is nearer waits."""
+        if self.config.relay:
+            self.relay.open_channel(one, other)
+        farther = max(one.rtt, other.rtt)
+        for node, peer in ((one, other), (other, one)):
+            if peer.endpoint is None:
+                continue
+            introduction = Introduction(
+                serial=node.next_serial(),
+                start=min((farther - node.rtt) // 2000, 2000),
+                peer_rtt=min(peer.rtt, 0xFFFFFFFF),
+                channel=node.channels.get(peer.key.data, 0),
+                peer=peer.key.data,
+                observed=peer.endpoint,
+                announcement=peer.announcement,
+            )
+            node.notify(introduction, now)
+        self.introductions += 1
+
+    def _redeem(self, joiner: Registrant, message: Redeem, source: Endpoint, now: float) -> None:
+        inviter = self._registrants.get(message.inviter)
+        if not self._redeem_limit.take(pack_endpoint(source)[:16], now):
+            self._send(joiner, Refused(RefusalReason.TOO_MANY, message.request), now)
+        elif inviter is None or inviter.network is None:
+            self._send(joiner, Refused(RefusalReason.INVITER_OFFLINE, message.request), now)
+        else:
+            asked = Asked(inviter.next_serial(), message.request, joiner.key.data, message.sealed)
+            inviter.notify(asked, now)
+            self._attend(inviter, now)
+
+    def _peers_of(self, registrant: Registrant) -> list[Registrant]:
+        network = self._networks.get(registrant.network or b"", {})
+        return [peer for peer in network.values() if peer is not registrant]
+
+    def _leave_network(self, registrant: Registrant, now: float) -> None:
+        for peer in self._peers_of(registrant):
+            peer.notify(Gone(peer.next_serial(), registrant.key.data), now)
+            self._attend(peer, now)
+        self.relay.close_channels(registrant)
+        if registrant.network is not None:
+            network = self._networks[registrant.network]
+            network.pop(registrant.key.data, None)
+            if not network:
+                del self._networks[registrant.network]
+        registrant.network = None
+        registrant.announcement = b""
+
+    def _forget(self, registrant: Registrant, now: float) -> None:
+        self._leave_network(registrant, now)
+        registrant.session.close()
+        self._registrants.pop(registrant.key.data, None)
+
+    def _attend(self, registrant: Registrant, now: float) -> None:
+        """Send the notices that are due; forget the node if it has been silent too long."""
+        if registrant.key.data not in self._registrants:
+            return
+        lifetime = UNREGISTERED_LIFETIME if registrant.network is None else LIFETIME
+        if now >= registrant.last_heard + lifetime:
+            self._forget(registrant, now)
+            return
+        for packed in registrant.take_due_notices(now):
+            self._send_packed(registrant, packed, now)
+        timer = registrant.get_timer()
+        expiry = registrant.last_heard + lifetime
+        self._schedule(registrant, expiry if timer is None else min(timer, expiry))
+
+    def _schedule(self, registrant: Registrant, at: float) -> None:
+        if registrant.attend_at is not None and registrant.attend_at <= at:
+            return
+        registrant.attend_at = at
+        self._tick += 1
+        heappush(self._timers, (at, self._tick, registrant.key.data))
+
+    def _send(
+        self,
+        registrant: Registrant,
+        message: FromServer,
+        now: float,
+        endpoint: Endpoint | None = None,
+        local: int | None = None,
+    ) -> None:
+        self._send_packed(registrant, message.pack(), now, endpoint, local)
+
+    def _send_packed(
+        self,
+        registrant: Registrant,
+        payload: bytes,
+        now: float,
+        endpoint: Endpoint | None = None,
+        local: int | None = None,
+    ) -> None:
+        target = endpoint or registrant.endpoint
+        datagram = registrant.session.seal(payload, now) if target else None
+        if target and datagram:
+            number = registrant.local if local is None else local
+            self._outbox.append(Transmit(datagram, target, None, number))

@@ -1,0 +1,92 @@
+"""A node's session with the rendezvous server: one server, several endpoints, one pair of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunnel.core.indices import IndexTable
+from tunnel.core.machine import RandomBytes, Transmit, WallClock
+from tunnel.core.session import Session, SessionTimes
+from tunnel.noise.handshake import PUNCHTUN_SERVER
+from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey
+from tunnel.noise.sealing import derive_key
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.handshake import Response
+from tunnel.wire.rendezvous import FromNode, FromServer, parse_from_server
+from tunnel.wire.transport import parse_header
+
+SERVER_TIMES = SessionTimes(rekey_after=1800.0, reject_after=2100.0)
+"""Hours of introductions are no secret worth a handshake of every node every two minutes: with
+100,000 nodes that would be 833 a second, for ever."""
+MAX_ENDPOINTS = 8
+
+
+def server_preshared_key(access_token: bytes) -> PresharedKey:
+    """The access token as preshared key: without it the server cannot even be made to answer."""
+    return PresharedKey(derive_key(b"server access", access_token))
+
+
+class ServerSession:
+    def __init__(
+        self,
+        *,
+        static: PrivateKey,
+        server_key: PublicKey,
+        access_token: bytes,
+        indices: IndexTable[Session],
+        random_bytes: RandomBytes,
+        wall_clock: WallClock,
+    ) -> None:
+        self.session = Session(
+            construction=PUNCHTUN_SERVER,
+            static=static,
+            remote_static=server_key,
+            preshared=server_preshared_key(access_token),
+            indices=indices,
+            random_bytes=random_bytes,
+            wall_clock=wall_clock,
+            times=SERVER_TIMES,
+        )
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.endpoint: Endpoint | None = None
+        """The one that answered first."""
+        self._outbox: list[Transmit] = []
+
+    def set_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
+        """Where the server's name points to now."""
+        self.endpoints = tuple(endpoints)[:MAX_ENDPOINTS]
+        if self.endpoint not in self.endpoints:
+            self.endpoint = None
+
+    def is_server(self, source: Endpoint) -> bool:
+        """Whether a datagram from there may be the server's (its second port included)."""
+        return any(source.host == endpoint.host for endpoint in self.endpoints)
+
+    def receive_response(self, response: Response, source: Endpoint, now: float) -> None:
+        """Raises AuthenticationFailed."""
+        self.session.receive_response(response, now)
+        if source in self.endpoints:
+            self.endpoint = source
+
+    def open(self, datagram: bytes, now: float) -> FromServer | None:
+        """A message, or None for a keep-alive. Raises Malformed, AuthenticationFailed."""
+        receiver, counter = parse_header(datagram)
+        payload = self.session.open(receiver, counter, datagram, now)
+        return parse_from_server(payload) if payload else None
+
+    def send(self, message: FromNode, now: float, endpoint: Endpoint | None = None) -> bool:
+        """Queue a message; False while there are no keys or nobody has answered yet."""
+        target = endpoint or self.endpoint
+        if target is None:
+            return False
+        datagram = self.session.seal(message.pack(), now)
+        if datagram is None:
+            return False
+        self._outbox.append(Transmit(datagram, target))
+        return True
+
+    def datagrams_to_send(self) -> list[Transmit]:
+        for datagram in self.session.take_datagrams():
+            self._outbox += [Transmit(datagram, endpoint) for endpoint in self.endpoints]
+        transmits, self._outbox = self._outbox, []
+        return transmits

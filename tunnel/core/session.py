@@ -1,0 +1,274 @@
+"""A session: handshakes and keypairs with one remote, and the timers of the white paper §6.
+
+It says *what* to send (handshake messages in ``take_datagrams``); its owner decides on which path.
+
+States of the handshake we start:
+
+    ==========  =========================  ==========================================
+    state       entered by                 left by
+    ==========  =========================  ==========================================
+    idle        start, response, give-up   ``initiate``
+    initiated   ``initiate``               valid response → idle with a new keypair;
+                                           ``handle_timer`` repeats it, and gives up
+                                           after ``REKEY_ATTEMPT_TIME``
+    ==========  =========================  ==========================================
+
+As responder a session has no state beyond its keypairs: the response is made at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunnel.constants import REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME
+from tunnel.core.indices import IndexTable
+from tunnel.core.machine import Buffer, RandomBytes, WallClock
+from tunnel.errors import AuthenticationFailed
+from tunnel.noise.cookie import CookieGenerator
+from tunnel.noise.handshake import Construction, Initiator, ReceivedInitiation
+from tunnel.noise.keypair import REKEY_AFTER_MESSAGES, Keypair, Keypairs
+from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey
+from tunnel.noise.tai64n import timestamp
+from tunnel.wire.handshake import CookieReply, Response
+
+RETRANSMIT = (0.35, 0.7, 1.5, 3.0, 5.0)
+"""Seconds before the initiation is sent again; the last one goes on, with the white paper's jitter.
+Shorter than its 5 s at first: a single loss must not cost a user five seconds."""
+JITTER = 0.333
+MAX_INITIATIONS = 4
+INITIATION_SPACING = 0.02
+"""An initiator sends at most one per 20 ms, so nothing that comes faster is genuine (§6.1)."""
+
+
+@dataclass(frozen=True)
+class SessionTimes:
+    """When keys are replaced, in seconds of their age."""
+
+    rekey_after: float = REKEY_AFTER_TIME
+    reject_after: float = REJECT_AFTER_TIME
+
+
+PEER_TIMES = SessionTimes()
+
+
+class Session:
+    """Seals for, and opens from, one remote static key."""
+
+    def __init__(
+        self,
+        *,
+        construction: Construction,
+        static: PrivateKey,
+        remote_static: PublicKey,
+        preshared: PresharedKey,
+        indices: IndexTable[Session],
+        random_bytes: RandomBytes,
+        wall_clock: WallClock,
+        times: SessionTimes = PEER_TIMES,
+        may_initiate: bool = True,
+    ) -> None:
+        self.remote_static = remote_static
+        self._construction = construction
+        self._static = static
+        self._preshared = preshared
+        self._indices = indices
+        self._random_bytes = random_bytes
+        self._wall_clock = wall_clock
+        self._times = times
+        self._may_initiate = may_initiate
+        self._cookies = CookieGenerator(construction, remote_static)
+        self._keypairs = Keypairs()
+        self._initiators: dict[int, Initiator] = {}
+        """Initiations under way by index, oldest first: on a slow path the response to an earlier
+        one arrives after the next was sent, and must still count."""
+        self._attempt_started = 0.0
+        self._attempts = 0
+        self._initiated_at = float("-inf")
+        self._retransmit_at: float | None = None
+        self._greatest_timestamp = b""
+        self._last_initiation_at = float("-inf")
+        self._sent_timestamp = b""
+        self._outbox: list[bytes] = []
+        self.handshakes = 0
+        """Completed, in either role."""
+
+    # What the owner asks
+
+    def is_established(self, now: float) -> bool:
+        """Whether a frame can be sealed now."""
+        current = self._keypairs.current
+        return current is not None and now - current.created_at < self._times.reject_after
+
+    def handshake_age(self, now: float) -> float | None:
+        """Seconds since the keys in use were agreed; None without keys."""
+        current = self._keypairs.current
+        return None if current is None else now - current.created_at
+
+    @property
+    def is_initiating(self) -> bool:
+        return bool(self._initiators)
+
+    # Commands
+
+    def initiate(self, now: float) -> None:
+        """Start a handshake, unless one is under way."""
+        if not self._initiators and self._may_initiate:
+            self._attempt_started, self._attempts = now, 0
+            self._send_initiation(now)
+
+    def restart_handshake(self, now: float) -> None:
+        """Start a handshake, or send the one under way again at once (a new way has opened)."""
+        if not self._initiators:
+            self.initiate(now)
+        elif now - self._initiated_at > INITIATION_SPACING:
+            self._attempt_started, self._attempts = now, 0
+            self._send_initiation(now)
+
+    def take_datagrams(self) -> list[bytes]:
+        """Handshake messages to send now, each once."""
+        datagrams, self._outbox = self._outbox, []
+        return datagrams
+
+    def close(self) -> None:
+        """Forget all keys."""
+        self._abandon()
+        for keypair in self._keypairs.drop_all():
+            self._indices.release(keypair.local_index)
+
+    # From the network
+
+    def receive_initiation(self, received: ReceivedInitiation, now: float) -> bytes | None:
+        """The response to an initiation already opened; None for a replay or a flood."""
+        if received.timestamp <= self._greatest_timestamp:
+            return None
+        if now - self._last_initiation_at < INITIATION_SPACING:
+            return None
+        self._greatest_timestamp = received.timestamp
+        self._last_initiation_at = now
+        index = self._indices.allocate(self)
+        response, sending, receiving = received.create_response(
+            sender=index,
+            ephemeral=PrivateKey.generate(self._random_bytes),
+            preshared=self._preshared,
+        )
+        self._add_keypair(
+            Keypair(
+                sending_key=sending,
+                receiving_key=receiving,
+                local_index=index,
+                remote_index=received.sender,
+                created_at=now,
+                is_initiator=False,
+            )
+        )
+        return self._cookies.stamp(response.pack(), now)
+
+    def receive_response(self, response: Response, now: float) -> None:
+        """Complete the handshake we started. Raises AuthenticationFailed, changing nothing."""
+        initiator = self._initiators.get(response.receiver)
+        if initiator is None:
+            raise AuthenticationFailed("response to no initiation of ours")
+        sending, receiving = initiator.consume_response(response)
+        del self._initiators[response.receiver]
+        self._abandon()
+        self._add_keypair(
+            Keypair(
+                sending_key=sending,
+                receiving_key=receiving,
+                local_index=response.receiver,
+                remote_index=response.sender,
+                created_at=now,
+                is_initiator=True,
+            )
+        )
+
+    def receive_cookie(self, reply: CookieReply, now: float) -> None:
+        """Take the cookie; the next initiation carries it. Raises AuthenticationFailed."""
+        self._cookies.consume_reply(reply, now)
+
+    def open(self, receiver: int, counter: int, datagram: Buffer, now: float) -> bytes:
+        """The payload of a frame. Raises AuthenticationFailed: tag, replay, stale or no keys."""
+        for keypair in self._keypairs:
+            if keypair.local_index == receiver:
+                break
+        else:
+            raise AuthenticationFailed("no such keypair")
+        if now - keypair.created_at > self._times.reject_after:
+            raise AuthenticationFailed("keypair expired")
+        payload = keypair.open(counter, datagram)
+        for dropped in self._keypairs.received_with(keypair):
+            self._indices.release(dropped.local_index)
+        return payload
+
+    def seal(self, payload: Buffer, now: float) -> bytes | None:
+        """A frame for `payload`; None while there are no keys (and a handshake is then begun)."""
+        current = self._keypairs.current
+        if current is None or now - current.created_at >= self._times.reject_after:
+            self.initiate(now)
+            return None
+        if current.sending_counter >= REKEY_AFTER_MESSAGES or (
+            current.is_initiator and now - current.created_at >= self._times.rekey_after
+        ):
+            self.initiate(now)
+        return current.seal(payload)
+
+    # The clock
+
+    def get_timer(self) -> float | None:
+        times = [self._retransmit_at, self._expiry()]
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        expiry = self._expiry()
+        if expiry is not None and now >= expiry:
+            for keypair in self._keypairs.drop_all():
+                self._indices.release(keypair.local_index)
+        if self._retransmit_at is not None and now >= self._retransmit_at:
+            if now - self._attempt_started >= REKEY_ATTEMPT_TIME:
+                self._abandon()
+            else:
+                self._send_initiation(now)
+
+    # Inside
+
+    def _expiry(self) -> float | None:
+        """Keys are zeroed after three times their life (white paper §6.1)."""
+        newest = max((keypair.created_at for keypair in self._keypairs), default=None)
+        return None if newest is None else newest + 3 * self._times.reject_after
+
+    def _send_initiation(self, now: float) -> None:
+        if len(self._initiators) >= MAX_INITIATIONS:
+            oldest = next(iter(self._initiators))
+            del self._initiators[oldest]
+            self._indices.release(oldest)
+        index = self._indices.allocate(self)
+        initiator = self._initiators[index] = Initiator(
+            self._construction, self._static, self.remote_static, self._preshared
+        )
+        # Whitened timestamps repeat within 16 ms; ours must grow with every initiation (§5.1).
+        stamp = timestamp(self._wall_clock())
+        if stamp <= self._sent_timestamp:
+            stamp = (int.from_bytes(self._sent_timestamp, "big") + 1).to_bytes(12, "big")
+        self._sent_timestamp = stamp
+        initiation = initiator.create_initiation(
+            sender=index,
+            ephemeral=PrivateKey.generate(self._random_bytes),
+            timestamp=stamp,
+        )
+        self._outbox = [self._cookies.stamp(initiation.pack(), now)]
+        delay = RETRANSMIT[min(self._attempts, len(RETRANSMIT) - 1)]
+        jitter = JITTER * delay / RETRANSMIT[-1] * self._random_bytes(1)[0] / 255
+        self._initiated_at = now
+        self._retransmit_at = now + delay + jitter
+        self._attempts += 1
+
+    def _abandon(self) -> None:
+        for index in self._initiators:
+            self._indices.release(index)
+        self._initiators.clear()
+        self._retransmit_at = None
+
+    def _add_keypair(self, keypair: Keypair) -> None:
+        for dropped in self._keypairs.add(keypair):
+            self._indices.release(dropped.local_index)
+        self.handshakes += 1

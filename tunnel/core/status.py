@@ -1,0 +1,123 @@
+"""The snapshot behind ``punchtun status --json``. Its keys are a contract: docs/status-json.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tunnel.core.path import RELAYED, Path
+from tunnel.core.peer import Peer
+
+if TYPE_CHECKING:
+    from tunnel.core.node import Node
+
+
+def describe_node(node: Node, now: float) -> dict[str, Any]:
+    config, registration = node.config, node.registration
+    own = config.certificate
+    ipv4 = [i for i in own.addresses if i.version == 4]
+    observed = sorted({str(e) for e in registration.observed.values()})
+    return {
+        "node": {
+            "name": own.name,
+            "public_key": str(config.static.public_key),
+            "addresses": [str(interface.ip) for interface in own.addresses],
+            "interface": None,
+            "mtu": config.mtu,
+            "version": config.version,
+        },
+        "network": {
+            "id": config.identity.id,
+            "cidr": str(ipv4[0].network) if ipv4 else None,
+        },
+        "server": {
+            "url": config.server.location,
+            "state": "connected" if registration.is_connected else "unreachable",
+            "rtt_ms": _milliseconds(registration.rtt),
+            "transport": "udp",
+            "endpoints": [str(endpoint) for endpoint in registration.link.endpoints],
+            "observed": observed,
+        },
+        "nat": {
+            "mapping": registration.mapping_behaviour(),
+            "filtering": None,
+            "hairpin": None,
+            "port_mapping": None,
+            "mapping_lifetime_s": None,
+            "keepalive_s": registration.keepalive_interval,
+        },
+        "peers": [
+            describe_peer(peer, now, config.mtu)
+            for peer in sorted(node.peers.values(), key=lambda peer: peer.name)
+        ],
+        "drops": dict(node.drops),
+    }
+
+
+def describe_peer(peer: Peer, now: float, mtu: int) -> dict[str, Any]:
+    state = peer.state(now)
+    traversal, counters = peer.traversal, peer.counters
+    age = peer.session.handshake_age(now)
+    path = traversal.best if state == "direct" else traversal.relay if state == "relayed" else None
+    return {
+        "name": peer.name,
+        "public_key": str(peer.key),
+        "addresses": [str(interface.ip) for interface in peer.certificate.addresses],
+        "state": state,
+        "path": None if path is None else _describe_path(peer, path, now, mtu),
+        "why_not_direct": _explain(peer, state, now),
+        "handshake_age_s": None if age is None else round(age, 1),
+        "rx_bytes": counters.rx_bytes,
+        "tx_bytes": counters.tx_bytes,
+        "rx_packets": counters.rx_packets,
+        "tx_packets": counters.tx_packets,
+        "duplicates_dropped": counters.duplicates_dropped,
+        "outages": [
+            {"ago_s": round(now - outage["at"], 1)}
+            | {key: value for key, value in outage.items() if key != "at"}
+            for outage in peer.outages
+        ],
+    }
+
+
+def _describe_path(peer: Peer, path: Path, now: float, mtu: int) -> dict[str, Any]:
+    is_relayed = path.endpoint == RELAYED
+    since = path.used_since if not is_relayed else peer.state_since
+    return {
+        "kind": path.kind.text,
+        "local": None,
+        "remote": "relay" if is_relayed else str(path.endpoint),
+        "rtt_ms": _milliseconds(path.rtt),
+        "mtu": mtu,
+        "since_s": round(now - (since if since is not None else path.created_at), 1),
+    }
+
+
+def _explain(peer: Peer, state: str, now: float) -> dict[str, str] | None:
+    """Why the pair is not direct, from what this node knows by itself."""
+    if state == "direct":
+        return None
+    if state == "offline":
+        return {
+            "reason": "the peer is offline",
+            "evidence": "the server does not know it and it answers nowhere",
+            "fix": "start punchtun there; `punchtun status` on it tells what it lacks",
+        }
+    if state == "connecting":
+        return {
+            "reason": "keys are still being agreed",
+            "evidence": f"{peer.session.handshakes} handshakes completed",
+            "fix": "wait a few seconds",
+        }
+    traversal = peer.traversal
+    return {
+        "reason": "no candidate of the peer answers our checks",
+        "evidence": f"{traversal.checks_sent} checks in {traversal.punches} punches to "
+        f"{len(traversal.paths())} endpoints",
+        "fix": "punching goes on by itself; if it stays so, one of the two NATs maps every "
+        "destination to another port: forward a UDP port to one of the machines "
+        "and start it with --listen-port",
+    }
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 2)

@@ -1,0 +1,433 @@
+"""Finding a path to one peer, and keeping it.
+
+    =========  ==================================  ============================================
+    state      meaning                             left by
+    =========  ==================================  ============================================
+    searching  no direct path is proven; frames    a check proven by its pong or confirm → direct
+               go through the relay
+    direct     the best path's echoes come back    an echo later than ``Path.doubt_after`` → doubt
+    doubt      frames go direct *and* relayed;     an echo on any direct path → direct;
+               punching                            ``LOST_AFTER`` without one → searching
+    =========  ==================================  ============================================
+
+Silence never tears anything down: doubt duplicates, and a lost path only stops being used. A punch
+is a schedule of rounds; in each round every candidate that is not proven is checked. Without
+success it is repeated for ever, ever more gently (``RETRY_DELAYS``).
+
+It produces checks (``take_checks``) which its owner seals and sends; it never sees a key.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from tunnel.constants import KEEPALIVE_INTERVAL, MAX_UNANSWERED_CHECKS
+from tunnel.core.machine import RandomBytes
+from tunnel.core.path import RELAYED, Path, is_clearly_better
+from tunnel.wire.candidate import Candidate, CandidateKind
+from tunnel.wire.check import UNOBSERVED, CallMe, Confirm, Ping, Pong
+from tunnel.wire.endpoint import Endpoint
+
+PUNCH_ROUNDS = (0.0, 0.02, 0.06, 0.15, 0.3, 0.6, 1.0, 1.6, 2.4)
+"""Seconds after the start. Dense at first, because synchronised sending is what succeeds (97.6 % of
+successes come at the first try), then spread over a burst of loss."""
+RETRY_DELAYS = (3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 180.0)
+LOST_AFTER = 10.0
+"""Seconds of doubt after which a path is no longer used, nor echoed."""
+ACTIVE_FOR = 1.0
+"""Seconds after the last packet during which a path counts as carrying traffic."""
+ECHO_INTERVAL = 0.1
+"""Between echoes of a path that carries traffic: with Path.doubt_after this bounds a failure's
+discovery to 350 ms."""
+DOUBT_ECHO_INTERVAL = 0.1
+RELAY_ECHO_INTERVAL = 1.0
+"""The relay carries traffic too, but nothing is won by noticing its failure sooner."""
+FORGET_PATH_AFTER = 120.0
+MAX_PATHS = 64
+
+
+class TraversalState(enum.Enum):
+    SEARCHING = "searching"
+    DIRECT = "direct"
+    DOUBT = "doubt"
+
+
+class Change:
+    """What happened to the path, for the owner's events."""
+
+    __slots__ = ("after", "before", "cause", "kind", "seconds")
+
+    def __init__(self, kind: str, before: str, after: str, cause: str, seconds: float) -> None:
+        self.kind = kind
+        """``changed``, ``doubted`` or ``repaired``."""
+        self.before = before
+        self.after = after
+        self.cause = cause
+        self.seconds = seconds
+
+
+class Traversal:
+    """All paths to one peer."""
+
+    def __init__(self, random_bytes: RandomBytes) -> None:
+        self._random_bytes = random_bytes
+        self.state = TraversalState.SEARCHING
+        self.best: Path | None = None
+        self.relay: Path | None = None
+        self._paths: dict[Endpoint, Path] = {}
+        self._candidates: dict[Endpoint, CandidateKind] = {}
+        self._local_candidates: tuple[Candidate, ...] = ()
+        self._rounds: list[float] = []
+        self._retry_at: float | None = None
+        self._retries = 0
+        self._active_until = float("-inf")
+        self._doubt_since = 0.0
+        self._doubt_seen: Path | None = None
+        self._cause = "introduction"
+        self._checks: list[tuple[Endpoint, bytes]] = []
+        self._changes: list[Change] = []
+        self._asked: set[int] = set()
+        self._answers: list[tuple[int, float, Endpoint]] = []
+        self._wants_introduction = False
+        self.keepalive_interval = KEEPALIVE_INTERVAL
+        self.checks_sent = 0
+        self.punches = 0
+
+    # What the owner asks
+
+    def routes(self, now: float) -> tuple[Endpoint, ...]:
+        """Where a frame goes now: one endpoint, or direct and relayed while in doubt."""
+        best = self.best
+        if best is None:
+            return (RELAYED,) if self.relay else ()
+        if self.relay and best.is_doubtful(now):
+            return (best.endpoint, RELAYED)
+        return (best.endpoint,)
+
+    def is_relay_alive(self, now: float) -> bool:
+        """Whether an echo through the relay has come back, and the later ones are not overdue."""
+        relay = self.relay
+        if relay is None or relay.proven_at is None:
+            return False
+        doubted_from = relay.doubted_from()
+        return doubted_from is None or now < doubted_from + 2.0
+
+    def paths(self) -> list[Path]:
+        return list(self._paths.values())
+
+    def take_checks(self) -> list[tuple[Endpoint, bytes]]:
+        """Payloads to seal and send, each to one endpoint (or RELAYED)."""
+        checks, self._checks = self._checks, []
+        return checks
+
+    def take_changes(self) -> list[Change]:
+        changes, self._changes = self._changes, []
+        return changes
+
+    def take_wants_introduction(self) -> bool:
+        """Whether the server should be asked to introduce the pair again, for a common start."""
+        wants, self._wants_introduction = self._wants_introduction, False
+        return wants
+
+    # Commands
+
+    def set_local_candidates(self, candidates: Sequence[Candidate]) -> None:
+        self._local_candidates = tuple(candidates)
+
+    def set_candidates(self, candidates: Sequence[Candidate]) -> None:
+        """Replace what the peer announced. Paths already found stay."""
+        self._candidates = {endpoint: kind for kind, endpoint in candidates}
+
+    def add_candidate(self, candidate: Candidate) -> None:
+        self._candidates.setdefault(candidate.endpoint, candidate.kind)
+
+    def set_relay(self, is_available: bool, now: float) -> None:
+        """Whether there is a channel through the server."""
+        if not is_available:
+            self.relay = None
+        elif self.relay is None:
+            self.relay = Path(RELAYED, CandidateKind.RELAYED, now)
+
+    def punch(self, now: float, cause: str, delay: float = 0.0) -> None:
+        """Check all candidates in rounds, the first `delay` seconds from now."""
+        self._cause = cause
+        start = now + delay
+        self._rounds = [start + offset for offset in PUNCH_ROUNDS]
+        for path in self._paths.values():
+            path.unanswered = 0
+        self._retry_at = None
+        self.punches += 1
+        if delay <= 0:
+            self.handle_timer(now)
+
+    def ping_relay(self, now: float) -> None:
+        """Prove the relay, as soon as there are keys."""
+        if self.relay:
+            self._ping(self.relay, now)
+
+    def ask(self, endpoint: Endpoint, now: float) -> int | None:
+        """An extra echo on a known path, whose answer `take_answers` will tell; its transaction."""
+        path = self._find(endpoint)
+        if path is None:
+            return None
+        transaction = self._ping(path, now)
+        self._asked = {transaction, *list(self._asked)[-63:]}
+        return transaction
+
+    def take_answers(self) -> list[tuple[int, float, Endpoint]]:
+        """Answers to `ask`: transaction, seconds, endpoint."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    def call_peer(self, now: float) -> None:
+        """Ask the peer, over the relay, to punch too."""
+        if self.relay and self._local_candidates:
+            start = round((self.relay.rtt or 0.0) * 500)
+            self._checks.append((RELAYED, CallMe(0, self._local_candidates).pack()))
+            self.punch(now, self._cause, min(start, 1000) / 1000)
+
+    def forget_paths(self) -> None:
+        """The peer is gone or has restarted: nothing proven before counts."""
+        if self.best is not None:
+            self._changes.append(
+                Change("changed", describe(self.best), "none", "peer is gone", 0.0)
+            )
+        self.best = None
+        self.state = TraversalState.SEARCHING
+        self._paths.clear()
+        self._rounds = []
+        self._retry_at = None
+        if self.relay:
+            self.relay.proven_at = None
+            self.relay.pending.clear()
+
+    def note_activity(self, now: float) -> None:
+        """A packet was sent to, or came from, the peer."""
+        self._active_until = now + ACTIVE_FOR
+
+    # From the network: everything here is authentic
+
+    def note_received(self, source: Endpoint, now: float) -> None:
+        """A frame opened that came from `source` (RELAYED: through the relay)."""
+        path = self._find(source)
+        if path is None:
+            if source == RELAYED:
+                return
+            path = self._add_path(source, now)
+            path.is_successor = self.best is not None and not self._rounds
+            if path.is_successor:
+                self._ping(path, now)
+        path.received_at = now
+        if (
+            path is not self.best
+            and source != RELAYED
+            and self.best is not None
+            and path.proven_at is not None
+            and now - (self.best.received_at or 0.0) > 0.2 + (self.best.rtt or 0.0)
+            and now - (path.pinged_at or 0.0) > ECHO_INTERVAL
+        ):
+            # The peer sends here and no longer there: it went back to an older mapping.
+            path.is_successor = True
+            self._ping(path, now)
+
+    def receive_ping(self, ping: Ping, source: Endpoint, now: float) -> None:
+        path = self._find(source)
+        if path is None:
+            return
+        reply = self._transaction()
+        path.note_reply(reply, now)
+        observed = UNOBSERVED if source == RELAYED else source
+        self._checks.append((source, Pong(ping.transaction, reply, observed).pack()))
+
+    def receive_pong(self, pong: Pong, source: Endpoint, now: float) -> None:
+        path = self._find(source)
+        if path is None or pong.transaction not in path.pending:
+            # An answer by another way than the question proves neither.
+            return
+        if pong.transaction in self._asked:
+            self._asked.discard(pong.transaction)
+            seconds = now - path.pending[pong.transaction]
+            self._answers.append((pong.transaction, seconds, source))
+        self._checks.append((source, Confirm(pong.reply).pack()))
+        self._prove(path, path.pending[pong.transaction], now)
+
+    def receive_confirm(self, confirm: Confirm, source: Endpoint, now: float) -> None:
+        path = self._find(source)
+        if path is not None and confirm.reply in path.replies:
+            path.pinged_at = now  # An echo is an echo, whoever began it.
+            self._prove(path, path.replies.pop(confirm.reply), now)
+
+    def receive_call(self, call: CallMe, now: float) -> None:
+        for candidate in call.candidates:
+            self.add_candidate(candidate)
+        self.punch(now, "peer asked", call.start / 1000)
+
+    # The clock
+
+    def get_timer(self) -> float | None:
+        times = [self._retry_at, self._rounds[0] if self._rounds else None]
+        if self.best:
+            times += [self._next_echo(self.best), self._doubt_timer()]
+        elif self.relay and self.relay.pinged_at is not None:
+            times.append(self._next_echo(self.relay))
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        while self._rounds and now >= self._rounds[0]:
+            self._rounds.pop(0)
+            self._check_candidates(now)
+        if not self._rounds and self._retry_at is None and self._needs_path(now):
+            self._retry_at = now + RETRY_DELAYS[min(self._retries, len(RETRY_DELAYS) - 1)]
+            self._retries += 1
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            if self._needs_path(now):
+                self._wants_introduction = True
+                self.punch(now, "retry")
+        if self.best:
+            self._watch_best(now)
+        active = self.best or self.relay
+        if active and (active is self.best or active.pinged_at is not None):
+            due = self._next_echo(active)
+            if now >= due:
+                self._ping(active, now)
+        self._forget_stale_paths(now)
+
+    # Inside
+
+    def _needs_path(self, now: float) -> bool:
+        return bool(self._candidates) and (self.best is None or self.state is TraversalState.DOUBT)
+
+    def _next_echo(self, path: Path) -> float:
+        last = path.pinged_at if path.pinged_at is not None else float("-inf")
+        interval = ECHO_INTERVAL if path is self.best else RELAY_ECHO_INTERVAL
+        rtt = path.rtt or 0.0
+        if last < self._active_until or self.state is TraversalState.DOUBT:
+            # Echoes under way are bounded on long paths: half a round trip apart at least.
+            return last + max(interval, min(1.0, rtt / 2), self._slowdown(path))
+        if path.pending or path.proven_at is None:
+            # Ask again as soon as the answer is late: one lost echo is no reason to doubt.
+            return last + max(interval, 1.25 * rtt, self._slowdown(path))
+        return last + self.keepalive_interval
+
+    @staticmethod
+    def _slowdown(path: Path) -> float:
+        """A path that answers nothing is asked less and less."""
+        return 0.0 if path.unanswered < 50 else min(5.0, path.unanswered / 50)
+
+    def _doubt_timer(self) -> float | None:
+        assert self.best is not None
+        if self.state is TraversalState.DOUBT:
+            return self._doubt_since + LOST_AFTER
+        return self.best.doubted_from()
+
+    def _watch_best(self, now: float) -> None:
+        best = self.best
+        assert best is not None
+        if self.state is TraversalState.DIRECT and best.is_doubtful(now):
+            self.state = TraversalState.DOUBT
+            self._doubt_since = now
+            self._doubt_seen = best
+            self._retries = 0
+            self._changes.append(Change("doubted", describe(best), describe(best), "echo", 0.0))
+            self._wants_introduction = True
+            self.punch(now, "echo lost")
+            self.call_peer(now)
+        elif self.state is TraversalState.DOUBT and now - self._doubt_since >= LOST_AFTER:
+            self.state = TraversalState.SEARCHING
+            self.best = None
+            after = "relay" if self.relay else "none"
+            self._changes.append(
+                Change("changed", describe(best), after, f"no echo for {LOST_AFTER:.0f} s", 0.0)
+            )
+            if self.relay:
+                self._ping(self.relay, now)
+
+    def _check_candidates(self, now: float) -> None:
+        for endpoint, kind in self._candidates.items():
+            path = self._paths.get(endpoint) or self._add_path(endpoint, now, kind)
+            if path.unanswered < MAX_UNANSWERED_CHECKS and (
+                path is not self.best or path.is_doubtful(now)
+            ):
+                self._ping(path, now)
+
+    def _prove(self, path: Path, sent_at: float, now: float) -> None:
+        path.note_proof(sent_at, now)
+        if path.endpoint == RELAYED:
+            return
+        best = self.best
+        if best is path:
+            if self.state is TraversalState.DOUBT and not path.is_doubtful(now):
+                self._end_doubt(path, now)
+            return
+        if best is None:
+            self._use(path, now, self._cause)
+            self.state = TraversalState.DIRECT
+            self._rounds = self._rounds[:2]  # Let a better candidate still show itself.
+            self._retry_at, self._retries = None, 0
+        elif self.state is TraversalState.DOUBT or best.is_doubtful(now):
+            before = self._doubt_since if self.state is TraversalState.DOUBT else now
+            self._use(path, now, "moved")
+            self._doubt_since = before
+            self._end_doubt(path, now)
+        elif path.is_successor and (best.received_at or 0.0) <= (path.received_at or 0.0):
+            self._use(path, now, "peer moved")
+        elif is_clearly_better(path, best):
+            self._use(path, now, "faster")
+        path.is_successor = False
+
+    def _use(self, path: Path, now: float, cause: str) -> None:
+        before = describe(self.best) if self.best else ("relay" if self.relay else "none")
+        if self.state is TraversalState.DIRECT and self.best is not None:
+            # What the left path still owes us must not put anything in doubt.
+            self.best.pending.clear()
+        path.used_since = now
+        self.best = path
+        self._changes.append(Change("changed", before, describe(path), cause, 0.0))
+
+    def _end_doubt(self, path: Path, now: float) -> None:
+        before = describe(self._doubt_seen) if self._doubt_seen else "none"
+        lasted = now - self._doubt_since
+        self.state = TraversalState.DIRECT
+        self._retry_at, self._retries = None, 0
+        self._rounds = self._rounds[:2]
+        self._changes.append(Change("repaired", before, describe(path), "echo", lasted))
+
+    def _find(self, endpoint: Endpoint) -> Path | None:
+        return self.relay if endpoint == RELAYED else self._paths.get(endpoint)
+
+    def _add_path(self, endpoint: Endpoint, now: float, kind: CandidateKind | None = None) -> Path:
+        if len(self._paths) >= MAX_PATHS:
+            unused = (p for p in self._paths.values() if p is not self.best)
+            oldest = min(unused, key=lambda p: p.proven_at or p.created_at - FORGET_PATH_AFTER)
+            del self._paths[oldest.endpoint]
+        known = kind or self._candidates.get(endpoint, CandidateKind.PEER_REFLEXIVE)
+        path = self._paths[endpoint] = Path(endpoint, known, now)
+        return path
+
+    def _forget_stale_paths(self, now: float) -> None:
+        stale = [
+            path
+            for path in self._paths.values()
+            if path is not self.best
+            and now - max(path.created_at, path.received_at or 0.0, path.pinged_at or 0.0)
+            > FORGET_PATH_AFTER
+        ]
+        for path in stale:
+            del self._paths[path.endpoint]
+
+    def _ping(self, path: Path, now: float, size: int = 12) -> int:
+        transaction = self._transaction()
+        path.note_ping(transaction, now)
+        self.checks_sent += 1
+        self._checks.append((path.endpoint, Ping(transaction, size).pack()))
+        return transaction
+
+    def _transaction(self) -> int:
+        return int.from_bytes(self._random_bytes(8), "little")
+
+
+def describe(path: Path) -> str:
+    """A path in a few words, for events and logs."""
+    return "relay" if path.endpoint == RELAYED else f"{path.kind.text} {path.endpoint}"

@@ -1,0 +1,156 @@
+"""What a process keeps: small JSON files in a directory of its own, secrets among them.
+
+Everything here blocks, `write_json` until the disk has it (an SD card may take a second): under
+gevent call it from the thread pool, or before packets flow.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tunnel.errors import OperatorError
+
+_LOCK = "lock"
+
+
+class StateDirectory:
+    """A directory only its owner may enter. Created, parents included, if it is not there."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises OperatorError if it cannot be created, belongs to somebody else, or others may
+        write into it."""
+        self.path = Path(path)
+        self._lock: int | None = None
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            facts = self.path.stat()
+        except FileExistsError:
+            raise OperatorError(f"{self.path} is a file: name a directory") from None
+        except OSError as error:
+            raise _explained(error, self.path, "create the state directory") from error
+        _check_owner(self.path, facts)
+        if facts.st_mode & 0o022:
+            raise OperatorError(
+                f"others may write into {self.path}, and so replace our keys: "
+                f"`chmod 700 {self.path}`"
+            )
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """What `write_json` wrote; None if there is no such file. Raises OperatorError if it is
+        damaged, or if others own it or may read or write it."""
+        path = self.path / name
+        try:
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+                facts = os.fstat(file.fileno())
+                _check_secret(path, facts)
+                content = json.loads(file.read())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _explained(error, path, "read") from error
+        except ValueError as error:
+            raise _damaged(path, str(error)) from error
+        if not isinstance(content, dict):
+            raise _damaged(path, "no JSON object")
+        return content
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Replaces the file as a whole: after a power cut it is the old or the new one. Raises
+        OperatorError if the disk does not take it."""
+        path = self.path / name
+        text = json.dumps(content, indent=2) + "\n"
+        try:
+            # mkstemp: 0600, and not inherited by programs we start
+            file, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.path)
+            try:
+                with os.fdopen(file, "w", encoding="utf-8") as stream:
+                    stream.write(text)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+            directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise _explained(error, path, "write") from error
+
+    def lock(self) -> None:
+        """From now until `unlock()`, or the end of this process, the directory is ours. Raises
+        OperatorError, with the process id, if it is another's."""
+        if self._lock is not None:
+            return
+        path = self.path / _LOCK
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _explained(error, path, "write") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(file, 20).decode("ascii", "replace").strip() or "unknown"
+            os.close(file)
+            raise OperatorError(
+                f"punchtun is already running on {self.path} (pid {holder}): stop it first, "
+                "or use another --state-dir"
+            ) from None
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        self._lock = file
+
+    def unlock(self) -> None:
+        """Harmless if it is not locked. The file stays: removing it would let two in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _check_owner(path: Path, facts: os.stat_result) -> None:
+    if facts.st_uid != os.geteuid():
+        raise OperatorError(
+            f"{path} belongs to user {facts.st_uid}, and we run as user {os.geteuid()}: run it as "
+            f"that user (`sudo -u '#{facts.st_uid}' …`), or `chown {os.geteuid()} {path}`"
+        )
+
+
+def _check_secret(path: Path, facts: os.stat_result) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise OperatorError(f"{path} is no regular file: move it away")
+    _check_owner(path, facts)
+    if facts.st_mode & 0o077:
+        raise OperatorError(
+            f"{path} holds secrets and others may read or write it: `chmod 600 {path}`, and make "
+            "a new key if somebody did"
+        )
+
+
+def _damaged(path: Path, detail: str) -> OperatorError:
+    return OperatorError(
+        f"{path} is damaged ({detail}): restore it from a backup, or move it away to start anew "
+        "with what it held lost"
+    )
+
+
+def _explained(error: OSError, path: Path, purpose: str) -> OperatorError:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        cure = "permission denied: run it with sudo, or choose a --state-dir of your own"
+    elif error.errno == errno.EROFS:
+        cure = "the file system is read-only: choose another --state-dir"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        cure = "the disk is full: make room"
+    elif error.errno == errno.ELOOP:
+        cure = "it is a symbolic link: replace it by the file itself"
+    else:
+        cure = error.strerror or str(error)
+    return OperatorError(f"cannot {purpose} {path}: {cure}")

@@ -1,0 +1,87 @@
+"""Redeeming an invitation over a real socket."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+
+from tunnel.core.join import Joiner
+from tunnel.core.membership import NetworkIdentity
+from tunnel.drivers import clock
+from tunnel.drivers.loop import MachineLoop
+from tunnel.drivers.resolve import resolve
+from tunnel.drivers.udp import UdpSocket
+from tunnel.errors import OperatorError
+from tunnel.noise.keys import PrivateKey
+from tunnel.wire.certificate import Certificate
+from tunnel.wire.invitation import Admission, JoinStatus, JoinString
+
+log = logging.getLogger(__name__)
+
+REFUSALS = {
+    JoinStatus.UNKNOWN: "the inviting machine does not know this invitation",
+    JoinStatus.EXPIRED: "this invitation has expired",
+    JoinStatus.USED: "this invitation has been used by another machine already",
+}
+RESOLVE_AGAIN = 5.0
+
+
+def join_network(
+    join: JoinString,
+    static: PrivateKey,
+    tell: Callable[[str], None],
+    stopped: Event,
+) -> tuple[NetworkIdentity, Certificate, Admission] | None:
+    """Redeem `join`, for as long as it takes. None when `stopped` is set meanwhile.
+
+    `tell` is given a sentence whenever there is something new to say. Raises OperatorError when
+    the inviter refuses.
+    """
+    now = clock.now()
+    joiner = Joiner(
+        join, static, now=now, random_bytes=clock.random_bytes, wall_clock=clock.wall_clock
+    )
+    socket = UdpSocket(None, 0)
+    changed = Event()
+    told: list[str] = []
+
+    def report() -> None:
+        if joiner.obstacle and joiner.obstacle not in told:
+            told.append(joiner.obstacle)
+            tell(f"{joiner.obstacle}; trying on")
+        if joiner.is_done:
+            changed.set()
+
+    loop = MachineLoop(joiner, [socket], after_settling=report)
+    loop.start()
+
+    def locate() -> None:
+        has_complained = False
+        while True:
+            endpoints = resolve(join.server.host, join.server.port, allow_ipv6=socket.is_ipv6)
+            if endpoints:
+                now = clock.now()
+                joiner.set_server_endpoints(endpoints, now)
+                loop.settle(now)
+                return
+            if not has_complained:
+                tell(f"{join.server.host} does not resolve; trying on")
+                has_complained = True
+            gevent.sleep(RESOLVE_AGAIN)
+
+    locating = gevent.spawn(locate)
+    try:
+        gevent.wait([changed, stopped], count=1)
+        # The acknowledgement of the answer is sent by now: settling comes before reporting.
+    finally:
+        locating.kill()
+        loop.close()
+        socket.close()
+    if joiner.refusal is not None:
+        raise OperatorError(
+            f"{REFUSALS[joiner.refusal]}: ask for a new one (`punchtun invite NAME` there)"
+        )
+    return joiner.admission

@@ -1,0 +1,307 @@
+"""A node's process: TUN interface, UDP socket, netlink, files, control socket."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from tunnel.config import LEDGER_FILE, PEERS_FILE, pack_ledger, pack_peers
+from tunnel.core.configuration import LocalInterface, NodeConfig
+from tunnel.core.events import Event as CoreEvent
+from tunnel.core.events import (
+    InvitationRedeemed,
+    PeersChanged,
+    PingAnswered,
+    ServerLost,
+    ServerRegistered,
+)
+from tunnel.core.membership import InvitationLedger
+from tunnel.core.node import Node
+from tunnel.drivers import clock, systemd
+from tunnel.drivers.control import ControlServer
+from tunnel.drivers.files import StateDirectory
+from tunnel.drivers.loop import MachineLoop
+from tunnel.drivers.network import local_addresses
+from tunnel.drivers.network_watch import NetworkWatch
+from tunnel.drivers.node_control import NodeControl
+from tunnel.drivers.resolve import resolve
+from tunnel.drivers.tun import TunDevice
+from tunnel.drivers.udp import UdpSocket
+
+log = logging.getLogger(__name__)
+
+TUN_BUDGET = 64
+"""Packets read a turn, so that the other direction gets its own."""
+RESOLVE_AGAIN = 5.0
+SETTLE_NETWORK = 0.05
+"""Seconds to let a burst of netlink messages end before addresses are read."""
+SUSPEND_CHECK = 1.0
+SAVE_PEERS_AFTER = 2.0
+MAX_EVENTS = 1000
+
+
+class NodeDriver:
+    def __init__(
+        self,
+        config: NodeConfig,
+        ledger: InvitationLedger | None,
+        state: StateDirectory,
+        tun: TunDevice,
+        socket: UdpSocket,
+        control_path: Path,
+    ) -> None:
+        self.node = Node(
+            config,
+            now=clock.now(),
+            random_bytes=clock.random_bytes,
+            wall_clock=clock.wall_clock,
+            ledger=ledger,
+        )
+        self.history: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
+        """Events as they are told to programs, with their time."""
+        self.answers: dict[int, PingAnswered] = {}
+        self.stopped = Event()
+        self._changed = Event()
+        self._config = config
+        self._state = state
+        self._tun = tun
+        self._socket = socket
+        self._loop = MachineLoop(
+            self.node, [socket], on_packets=self._write_packets, after_settling=self._report
+        )
+        self._watch = NetworkWatch(ignore=[tun.name])
+        self._suspend = clock.SuspendWatch()
+        self._control = ControlServer(control_path, NodeControl(self).answer)
+        self._greenlets: list[Any] = []
+        self._interfaces: list[LocalInterface] = []
+        self._network_timer: Any = None
+        self._must_save_peers = False
+        self._locating: Any = None
+
+    # What the control socket asks
+
+    def status(self) -> dict[str, Any]:
+        status = self.node.status(clock.now())
+        status["node"]["interface"] = self._tun.name
+        status["node"]["listen_port"] = self._socket.port
+        for errors in (self._socket.errors, self._tun.drops):
+            for name, count in errors.items():
+                status["drops"][name] = status["drops"].get(name, 0) + count
+        for peer in status["peers"]:
+            if peer["path"] is not None:
+                peer["path"]["local"] = f"port {self._socket.port}"
+        return status
+
+    def command(self, call: Callable[[float], Any]) -> Any:
+        """Do something with the node, and settle."""
+        now = clock.now()
+        try:
+            return call(now)
+        finally:
+            self._loop.settle(now)
+
+    def wait_for_change(self, timeout: float | None) -> None:
+        """Until something is reported, or `timeout` seconds have passed."""
+        self._changed.wait(timeout)
+
+    def save_ledger(self) -> None:
+        """Blocks the calling greenlet, not the hub, until the disk has it."""
+        assert self.node.ledger is not None
+        content = pack_ledger(self.node.ledger)
+        gevent.get_hub().threadpool.apply(self._state.write_json, (LEDGER_FILE, content))
+
+    # Running
+
+    def run(self) -> None:
+        """Until SIGTERM, SIGINT or `stopped`; then say good-bye and leave nothing behind."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, self.stopped.set)
+        self._loop.start()
+        self._loop.watch(self._tun.fileno(), self._tun_readable)
+        self._loop.watch(self._watch.fileno(), self._netlink_readable)
+        self._control.start()
+        self._read_network()
+        self.locate_server()
+        systemd.ready("looking for the server")
+        self._greenlets += [gevent.spawn(self._beat), gevent.spawn(self._save_peers)]
+        try:
+            self.stopped.wait()
+        finally:
+            self._shut_down()
+
+    def locate_server(self) -> None:
+        """Resolve the server's name, again and again until it does."""
+        if self._locating is None or self._locating.ready():
+            self._locating = gevent.spawn(self._locate_server)
+
+    def _locate_server(self) -> None:
+        server = self._config.server
+        has_complained = False
+        while True:
+            endpoints = resolve(server.host, server.port, allow_ipv6=self._socket.is_ipv6)
+            if endpoints:
+                self.command(partial(self.node.set_server_endpoints, endpoints))
+                return
+            if not has_complained:
+                log.warning("%s does not resolve; trying on", server.host)
+                has_complained = True
+            gevent.sleep(RESOLVE_AGAIN)
+
+    def _shut_down(self) -> None:
+        systemd.stopping()
+        self.command(self.node.close)
+        self._control.close()
+        for greenlet in [*self._greenlets, self._locating]:
+            if greenlet is not None:
+                greenlet.kill()
+        self._loop.close()
+        if self._network_timer is not None:
+            self._network_timer.stop()
+        if self._must_save_peers:
+            self._write_peers()
+        self._watch.close()
+        self._socket.close()
+        self._tun.close()
+
+    # Inputs
+
+    def _tun_readable(self) -> None:
+        packets = self._tun.read(TUN_BUDGET)
+        now = clock.now()
+        self.node.send_packets(packets, now)
+        self._loop.settle(now)
+
+    def _write_packets(self, packets: list[bytes]) -> None:
+        self._tun.write(packets)
+
+    def _netlink_readable(self) -> None:
+        if self._watch.drain() and self._network_timer is None:
+            self._network_timer = gevent.get_hub().loop.timer(SETTLE_NETWORK)
+            self._network_timer.start(self._network_settled)
+
+    def _network_settled(self) -> None:
+        self._network_timer = None
+        # Reading addresses takes milliseconds and switches greenlets; the hub must not.
+        gevent.spawn(self._read_network)
+
+    def _read_network(self, *, must_refresh: bool = False) -> None:
+        interfaces: list[LocalInterface] = []
+        for address in local_addresses(exclude=[self._tun.name]):
+            if not address.is_deprecated:
+                text = f"{address.host}/{address.prefix_length}"
+                interfaces.append(ipaddress.ip_interface(text))
+        is_first = not self._interfaces and not must_refresh
+        if interfaces == self._interfaces and not must_refresh and not is_first:
+            # A route may have changed: let the server see where we come from now.
+            self.command(self.node.registration.refresh)
+            return
+        self._interfaces = interfaces
+        port = self._socket.port
+        self.command(lambda now: self.node.network_changed(interfaces, port, now))
+
+    def _beat(self) -> None:
+        """Watchdog, and waking from suspend."""
+        watchdog = systemd.watchdog_interval()
+        next_alive = 0.0
+        while True:
+            gevent.sleep(SUSPEND_CHECK)
+            slept = self._suspend.slept()
+            if slept:
+                log.info("the machine slept for %.0f s: punching again", slept)
+                self._read_network(must_refresh=True)
+            if watchdog is not None and clock.now() >= next_alive:
+                systemd.alive()
+                next_alive = clock.now() + watchdog
+
+    # Outputs
+
+    def _report(self) -> None:
+        while (event := self.node.next_event()) is not None:
+            if isinstance(event, PeersChanged):
+                self._must_save_peers = True
+                continue
+            if isinstance(event, PingAnswered):
+                self.answers[event.transaction] = event
+                while len(self.answers) > 256:
+                    self.answers.pop(next(iter(self.answers)))
+                self._announce_change()
+                continue
+            if isinstance(event, InvitationRedeemed):
+                gevent.spawn(self._answer_joiner, event.name)
+            self._record(event)
+
+    def _record(self, event: CoreEvent) -> None:
+        name = _snake_case(type(event).__name__)
+        entry: dict[str, Any] = {"time": round(clock.wall_clock(), 3), "event": name}
+        for key, value in asdict(event).items():
+            entry[key] = str(getattr(event, key)) if isinstance(value, (tuple, list)) else value
+        self.history.append(entry)
+        details = " ".join(f"{k}={v}" for k, v in entry.items() if k not in ("time", "event"))
+        log.info("%s %s", name, details)
+        if isinstance(event, ServerRegistered):
+            systemd.status(f"connected to the server, seen as {event.observed}")
+        elif isinstance(event, ServerLost):
+            systemd.status("the server does not answer")
+            self.locate_server()
+        self._announce_change()
+
+    def _announce_change(self) -> None:
+        self._changed.set()
+        self._changed = Event()
+
+    def _answer_joiner(self, name: str) -> None:
+        self.save_ledger()
+        if name:
+            log.info("%s has joined", name)
+        self.command(self.node.ledger_saved)
+
+    def _save_peers(self) -> None:
+        while True:
+            gevent.sleep(SAVE_PEERS_AFTER)
+            if self._must_save_peers:
+                self._must_save_peers = False
+                content = pack_peers(self.node.peers.values())
+                gevent.get_hub().threadpool.apply(self._state.write_json, (PEERS_FILE, content))
+
+    def _write_peers(self) -> None:
+        self._state.write_json(PEERS_FILE, pack_peers(self.node.peers.values()))
+
+
+def _snake_case(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
+
+
+class LogFormat(logging.Formatter):
+    """One line per entry: words for people, or one JSON object."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__("%(message)s")
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if not self._as_json:
+            return text
+        entry = {"time": round(record.created, 3), "level": record.levelname.lower()}
+        return json.dumps(entry | {"message": text})
+
+
+def start_logging(*, as_json: bool, verbose: bool) -> None:
+    """Log to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormat(as_json=as_json))
+    root = logging.getLogger("tunnel")
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)

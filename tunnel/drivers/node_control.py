@@ -1,0 +1,160 @@
+"""What the running node answers on its control socket.
+
+====================  ===========================================  ==============================
+command               fields                                       answers
+====================  ===========================================  ==============================
+status                                                             one: status
+ping                  peer, count, interval, timeout               one an echo
+wait                  peer or null, direct, timeout                one: state, exit_code
+events                peer or null, follow                         one an event
+invite                name, ip or null, expires                    one: join
+down                                                               one: stopping
+====================  ===========================================  ==============================
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from tunnel.drivers import clock
+from tunnel.errors import OperatorError, PeerUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from tunnel.drivers.node import NodeDriver
+
+Body = dict[str, Any]
+
+POLL = 0.25
+"""Seconds between looks at what has no event of its own."""
+
+
+class NodeControl:
+    def __init__(self, driver: NodeDriver) -> None:
+        self._driver = driver
+
+    def answer(self, request: Body) -> Body | Iterator[Body]:
+        """Raises OperatorError for what cannot be done."""
+        command = request.get("command")
+        if command == "status":
+            return self._driver.status()
+        if command == "ping":
+            return self._ping(request)
+        if command == "wait":
+            return self._wait(request)
+        if command == "events":
+            return self._events(request)
+        if command == "invite":
+            return self._invite(request)
+        if command == "down":
+            self._driver.stopped.set()
+            return {"stopping": True}
+        raise UsageError(f"unknown command {command!r}: the running node is of another version")
+
+    def _require_peer(self, name: Any) -> str:
+        peer = self._driver.node.find_peer(str(name))
+        if peer is None:
+            known = ", ".join(sorted(p.name for p in self._driver.node.peers.values())) or "nobody"
+            raise PeerUnavailable(f"no peer is called {name}; known here: {known}")
+        return peer.name
+
+    def _state(self, name: str) -> str:
+        peer = self._driver.node.find_peer(name)
+        return "offline" if peer is None else peer.state(clock.now())
+
+    def _ping(self, request: Body) -> Iterator[Body]:
+        name = self._require_peer(request.get("peer"))
+        count = int(request.get("count") or 0)
+        interval = float(request.get("interval") or 1.0)
+        timeout = float(request.get("timeout") or 2.0)
+        ping = partial(self._driver.node.ping, name)
+        sequence = 0
+        while count == 0 or sequence < count:
+            sequence += 1
+            began = clock.now()
+            transaction = self._driver.command(ping)
+            answer = None
+            while answer is None and (left := began + timeout - clock.now()) > 0:
+                if transaction is None:
+                    # No keys or no way yet: the attempt has woken the pair, try again shortly.
+                    gevent.sleep(min(left, 0.05))
+                    transaction = self._driver.command(ping)
+                    continue
+                answer = self._driver.answers.pop(transaction, None)
+                if answer is None:
+                    self._driver.wait_for_change(left)
+            yield {
+                "sequence": sequence,
+                "peer": name,
+                "rtt_ms": None if answer is None else round(answer.seconds * 1000, 3),
+                "way": None if answer is None else answer.way,
+                "state": self._state(name),
+            }
+            if count == 0 or sequence < count:
+                gevent.sleep(max(0.0, began + interval - clock.now()))
+
+    def _wait(self, request: Body) -> Body:
+        deadline = clock.now() + float(request.get("timeout") or 60.0)
+        name, must_be_direct = request.get("peer"), bool(request.get("direct"))
+        while True:
+            state, exit_code = self._judge(name, must_be_direct)
+            left = deadline - clock.now()
+            if exit_code == 0 or left <= 0:
+                return {"state": state, "exit_code": exit_code}
+            self._driver.wait_for_change(min(left, POLL))
+
+    def _judge(self, name: str | None, must_be_direct: bool) -> tuple[str, int]:
+        """The state asked for, and the exit code if time were up now."""
+        if name is None:
+            if not must_be_direct:
+                is_connected = self._driver.node.registration.is_connected
+                return ("connected", 0) if is_connected else ("unreachable", 5)
+            states = [peer.state(clock.now()) for peer in self._driver.node.peers.values()]
+            if "direct" in states:
+                return "direct", 0
+            return ("relayed", 3) if "relayed" in states else ("offline", 4)
+        state = self._state(name)
+        if state == "direct" or (state == "relayed" and not must_be_direct):
+            return state, 0
+        return state, 3 if state == "relayed" else 4
+
+    def _events(self, request: Body) -> Iterator[Body]:
+        peer = request.get("peer")
+        if peer is not None:
+            peer = self._require_peer(peer)
+        told: Body | None = None
+        while True:
+            history = list(self._driver.history)
+            # By identity: the ring may have dropped entries since the last look.
+            start = next((i + 1 for i, entry in enumerate(history) if entry is told), 0)
+            for entry in history[start:]:
+                if peer is None or entry.get("peer") == peer:
+                    yield entry
+            told = history[-1] if history else told
+            if not request.get("follow"):
+                return
+            self._driver.wait_for_change(None)
+
+    def _invite(self, request: Body) -> Body:
+        node = self._driver.node
+        if node.ledger is None:
+            raise OperatorError(
+                "only the machine that created the network can invite: run this command there"
+            )
+        address = request.get("ip")
+        try:
+            chosen = ipaddress.IPv4Address(address) if address else None
+        except ValueError as error:
+            raise UsageError(f"--ip {address}: this is no IPv4 address") from error
+        join = self._driver.command(
+            lambda now: node.invite(
+                str(request.get("name")), now, chosen, float(request.get("expires") or 24 * 3600)
+            )
+        )
+        # Shown only when it is safe on disk: a join string must not outlive its memory here.
+        self._driver.save_ledger()
+        return {"join": str(join)}

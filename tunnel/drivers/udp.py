@@ -1,0 +1,264 @@
+"""The UDP socket: trains out with UDP_SEGMENT, trains in with UDP_GRO, both where the kernel can.
+
+Nothing a remote or the network does raises here. What could not be sent or received is counted
+in :attr:`UdpSocket.errors` under its errno name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import struct
+import sys
+from collections import Counter
+
+from tunnel.core.machine import Buffer, Transmit
+from tunnel.dataplane.train import split
+from tunnel.errors import OperatorError, UsageError
+from tunnel.wire.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+# <linux/udp.h>, <linux/in.h>, <linux/in6.h>, <asm/socket.h>: not in Python's socket module
+_UDP_SEGMENT, _UDP_GRO = 103, 104
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER = 10, 23
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+FRAGMENT = 0
+"""IP_PMTUDISC_DONT: datagrams larger than the path are fragmented."""
+PROBE = 3
+"""IP_PMTUDISC_PROBE: don't-fragment is set and the kernel's opinion of the path MTU ignored."""
+
+_BUFFER = 4 << 20
+"""Bytes. A burst of 2 Gbit/s for 16 ms: a turn of the event loop and then some."""
+_RECEIVE = 65_536
+_CONTROL = 64
+_ADDRESSES = 4096
+"""Converted addresses remembered, each way."""
+
+_SockAddress = tuple[str, int] | tuple[str, int, int, int]
+
+
+class UdpSocket:
+    """One UDP port. Non-blocking, never connected, watched by its `fileno()`."""
+
+    def __init__(
+        self, host: str | None, port: int, *, mtu_discover: int = FRAGMENT, offload: bool = True
+    ) -> None:
+        """`host` None or "::" takes IPv4 and IPv6, IPv4 alone where the machine has no IPv6.
+        `port` 0 takes a free one. `offload` False sends and receives datagrams one by one.
+        Raises OperatorError if the port is not to be had."""
+        self.errors: Counter[str] = Counter()
+        """How often what went wrong, by errno name."""
+        self._socket = _open(host, port)
+        self._socket.setblocking(False)
+        self.is_ipv6 = self._socket.family == socket.AF_INET6
+        """Whether it reaches IPv6 endpoints as well."""
+        self.port: int = self._socket.getsockname()[1]
+        self._enlarge(_SO_RCVBUFFORCE, socket.SO_RCVBUF)
+        self._enlarge(_SO_SNDBUFFORCE, socket.SO_SNDBUF)
+        self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, mtu_discover)
+        if self.is_ipv6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, mtu_discover)
+        self.sends_trains = offload and self._accepts("UDP_SEGMENT", _UDP_SEGMENT, 0)
+        self.receives_trains = offload and self._accepts("UDP_GRO", _UDP_GRO, 1)
+
+        self._buffer = bytearray(_RECEIVE)
+        self._view = memoryview(self._buffer)
+        self._sources: dict[_SockAddress, Endpoint] = {}
+        self._destinations: dict[Endpoint, _SockAddress] = {}
+
+    def receive(self, budget: int) -> list[tuple[list[bytes], Endpoint]]:
+        """What has arrived, in order: the datagrams of one buffer and where they came from.
+
+        At most `budget` system calls, each up to 64 datagrams; fewer than `budget` entries do not
+        mean that nothing is left. The datagrams are the caller's. An IPv6 link-local source loses
+        its interface, so it cannot be answered.
+        """
+        arrivals = []
+        for _ in range(budget):
+            try:
+                length, control, flags, address = self._socket.recvmsg_into([self._view], _CONTROL)
+            except BlockingIOError:
+                break
+            except OSError as error:  # an ICMP error of an earlier send, or memory
+                self._count(error)
+                if error.errno == errno.EBADF:
+                    break
+                continue
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                self.errors["MSG_TRUNC"] += 1
+                continue
+            source = self._sources.get(address) or self._source(address)
+            data = bytes(self._view[:length])
+            size = _segment_size(control) if control else None
+            arrivals.append((split(data, size) if size else [data], source))
+        return arrivals
+
+    def transmit(self, transmit: Transmit) -> bool:
+        """Sends it; False if (a part of) it was dropped, which is counted. `data` is free again
+        when this returns. A train the kernel does not take as one goes datagram by datagram."""
+        data, endpoint, size = transmit.data, transmit.endpoint, transmit.segment_size
+        address = self._destinations.get(endpoint) or self._destination(endpoint)
+        if address is None:
+            self.errors["EAFNOSUPPORT"] += 1
+            return False
+        control = [] if transmit.ttl is None else [_ttl(endpoint, transmit.ttl)]
+        if not size or len(data) <= size:
+            return self._send(data, control, address)
+        if self.sends_trains and size <= 0xFFFF:
+            try:
+                train = (socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))
+                self._socket.sendmsg([data], [*control, train], 0, address)
+                return True
+            except OSError as error:
+                if not self._should_send_singly(error):
+                    self._count(error)
+                    return False
+        sent = [self._send(one, control, address) for one in split(memoryview(data), size)]
+        return all(sent)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _send(
+        self, data: Buffer, control: list[tuple[int, int, bytes]], address: _SockAddress
+    ) -> bool:
+        try:
+            if control:
+                self._socket.sendmsg([data], control, 0, address)
+            else:
+                self._socket.sendto(data, address)
+        except OSError as error:
+            self._count(error)
+            return False
+        return True
+
+    def _should_send_singly(self, error: OSError) -> bool:
+        if error.errno in (errno.EINVAL, errno.EMSGSIZE):
+            # A segment larger than the route's MTU: one by one they may be fragmented. Or more
+            # segments than this kernel takes.
+            self.errors["train refused"] += 1
+            return True
+        if error.errno in (errno.EIO, errno.EOPNOTSUPP, errno.ENOPROTOOPT):
+            # A card without checksum offload (udp(7): EIO), up to Linux 6.x.
+            self.sends_trains = False
+            log.info("UDP port %d sends datagrams one by one: UDP_SEGMENT: %s", self.port, error)
+            return True
+        return False
+
+    def _count(self, error: OSError) -> None:
+        self.errors[errno.errorcode.get(error.errno or 0, "EOTHER")] += 1
+
+    def _source(self, address: _SockAddress) -> Endpoint:
+        host = address[0].removeprefix("::ffff:")
+        endpoint = Endpoint(host if "." in host else address[0], address[1])
+        if len(self._sources) >= _ADDRESSES:
+            self._sources.clear()
+        self._sources[address] = endpoint
+        return endpoint
+
+    def _destination(self, endpoint: Endpoint) -> _SockAddress | None:
+        """None: not an address this socket reaches. Names are not looked up: that would block."""
+        address: _SockAddress
+        if not 0 <= endpoint.port <= 0xFFFF:
+            return None
+        try:
+            if endpoint.is_ipv6:
+                socket.inet_pton(socket.AF_INET6, endpoint.host)
+                if not self.is_ipv6:
+                    return None
+                address = (endpoint.host, endpoint.port, 0, 0)
+            else:
+                socket.inet_pton(socket.AF_INET, endpoint.host)
+                host = f"::ffff:{endpoint.host}" if self.is_ipv6 else endpoint.host
+                address = (host, endpoint.port)
+        except (OSError, ValueError):
+            return None
+        if len(self._destinations) >= _ADDRESSES:
+            self._destinations.clear()
+        self._destinations[endpoint] = address
+        return address
+
+    def _enlarge(self, force: int, option: int) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+        except OSError:  # not root: as much as net.core.[rw]mem_max allows
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+
+    def _accepts(self, name: str, option: int, value: int) -> bool:
+        try:
+            self._socket.setsockopt(socket.IPPROTO_UDP, option, value)
+        except OSError as error:
+            log.info("UDP port %d does without %s: %s", self.port, name, error)
+            return False
+        return True
+
+
+def _open(host: str | None, port: int) -> socket.socket:
+    """A bound socket. No SO_REUSEADDR: on UDP it lets two processes share, and steal from, a
+    port."""
+    is_any = host in (None, "", "::")
+    families = [socket.AF_INET6, socket.AF_INET] if is_any else [_family(str(host))]
+    for family in families:
+        any_address = "::" if family == socket.AF_INET6 else "0.0.0.0"
+        bound = None
+        try:
+            bound = socket.socket(family, socket.SOCK_DGRAM)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            bound.bind((any_address if is_any else host, port))
+            return bound
+        except OSError as error:
+            if bound is not None:
+                bound.close()
+            missing = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+            if missing and family != families[-1]:
+                continue
+            raise _explained(error, host, port) from error
+    raise AssertionError("families is not empty")
+
+
+def _family(host: str) -> int:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return family
+    raise UsageError(f"cannot listen on {host!r}: it is no IP address")
+
+
+def _explained(error: OSError, host: str | None, port: int) -> OperatorError:
+    if error.errno == errno.EADDRINUSE:
+        text = (
+            f"UDP port {port} is in use: choose another with --listen or --listen-port; "
+            f"`ss -ulpn sport = :{port}` shows who has it"
+        )
+    elif error.errno == errno.EADDRNOTAVAIL:
+        text = f"cannot listen on {host}: it is no address of this machine; `ip addr` shows them"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        text = (
+            f"may not listen on UDP port {port}: ports below 1024 need root or "
+            "CAP_NET_BIND_SERVICE; run it with sudo, or choose a port above"
+        )
+    else:
+        text = f"cannot open UDP port {port}{f' on {host}' if host else ''}: {error.strerror}"
+    return OperatorError(text)
+
+
+def _segment_size(control: list[tuple[int, int, bytes]]) -> int | None:
+    for level, kind, data in control:
+        if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
+            return int.from_bytes(data[:4], sys.byteorder)
+    return None
+
+
+def _ttl(endpoint: Endpoint, ttl: int) -> tuple[int, int, bytes]:
+    # On a dual-stack socket each family heeds its own message and ignores the other's.
+    if endpoint.is_ipv6:
+        return (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, struct.pack("=i", ttl))
+    return (socket.IPPROTO_IP, socket.IP_TTL, struct.pack("=i", ttl))

@@ -1,0 +1,1 @@
+"""All the cryptography, and the only importer of ``nacl``."""

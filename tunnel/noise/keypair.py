@@ -1,0 +1,142 @@
+"""Transport keys and their succession (WireGuard white paper §5.4.5, §5.4.6, §6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tunnel.errors import AuthenticationFailed
+from tunnel.noise.primitives import Buffer, open_, seal
+from tunnel.noise.replay import ReplayFilter
+from tunnel.wire.transport import HEADER_LENGTH, pack_header
+
+REKEY_AFTER_MESSAGES = 2**60
+"""Frames sent with one keypair before its successor should be asked for (white paper §6.1)."""
+REJECT_AFTER_MESSAGES = 2**64 - 2**13 - 1
+"""Counters from here on are neither sent nor accepted (white paper §6.1)."""
+
+
+class Keypair:
+    """A key for each direction, with the counters and the replay window that belong to them."""
+
+    __slots__ = (
+        "created_at",
+        "is_initiator",
+        "local_index",
+        "receiving_key",
+        "remote_index",
+        "replay",
+        "sending_counter",
+        "sending_key",
+    )
+
+    def __init__(
+        self,
+        *,
+        sending_key: bytes,
+        receiving_key: bytes,
+        local_index: int,
+        remote_index: int,
+        created_at: float,
+        is_initiator: bool,
+    ) -> None:
+        self.sending_key = sending_key
+        self.receiving_key = receiving_key
+        self.local_index = local_index
+        """The receiver that frames for us name."""
+        self.remote_index = remote_index
+        """The receiver that our frames name."""
+        self.created_at = created_at
+        self.is_initiator = is_initiator
+        self.sending_counter = 0
+        """Of the next frame."""
+        self.replay = ReplayFilter()
+
+    def seal(self, payload: Buffer) -> bytes:
+        """The datagram for `payload`, which is not padded here.
+
+        Raises OverflowError at `REJECT_AFTER_MESSAGES`; a caller that rekeys never sees it.
+        """
+        counter = self.sending_counter
+        if counter >= REJECT_AFTER_MESSAGES:
+            raise OverflowError("keypair used up")
+        # Before sealing: whatever happens there, no counter is used twice.
+        self.sending_counter = counter + 1
+        return pack_header(self.remote_index, counter) + seal(
+            self.sending_key, counter, bytes(payload)
+        )
+
+    def open(self, counter: int, datagram: Buffer) -> bytes:
+        """The payload of `datagram`, whose header names this keypair's local index and `counter`.
+
+        Raises AuthenticationFailed: "tag" if it is forged, "replay" if it is authentic but was
+        opened before, is older than the window, or is past `REJECT_AFTER_MESSAGES`.
+        """
+        ciphertext = bytes(memoryview(datagram)[HEADER_LENGTH:])
+        payload = open_(self.receiving_key, counter, ciphertext)
+        if counter >= REJECT_AFTER_MESSAGES or not self.replay.accept(counter):
+            raise AuthenticationFailed("replay")
+        return payload
+
+    def __repr__(self) -> str:
+        return (
+            f"Keypair(local_index={self.local_index:#x}, remote_index={self.remote_index:#x}, "
+            f"created_at={self.created_at}, is_initiator={self.is_initiator}, "
+            f"sending_counter={self.sending_counter})"
+        )
+
+
+class Keypairs:
+    """The keypairs held with one peer: `current` seals, each of the three opens.
+
+    Every method that takes keypairs out returns them, for their indices to be given back.
+    """
+
+    __slots__ = ("current", "next", "previous")
+
+    def __init__(self) -> None:
+        self.current: Keypair | None = None
+        self.previous: Keypair | None = None
+        """Opens the frames that were under way when its successor came."""
+        self.next: Keypair | None = None
+        """Ours as responder, until a frame shows that the initiator holds it too."""
+
+    def __iter__(self) -> Iterator[Keypair]:
+        return iter([held for held in (self.current, self.previous, self.next) if held])
+
+    def add(self, keypair: Keypair) -> list[Keypair]:
+        """Take in the keypair of a handshake just completed.
+
+        As initiator it is current at once: the response has shown that the responder holds it. As
+        responder it waits as next (wireguard-go, device/noise-protocol.go: BeginSymmetricSession).
+        """
+        if not keypair.is_initiator:
+            dropped = self._held(self.next, self.previous)
+            self.next, self.previous = keypair, None
+            return dropped
+        if self.next is not None:
+            # Both ends initiated at once, and each answered the other. If both dropped the keypair
+            # that the other now seals with, neither could open anything: it stays, as previous.
+            dropped = self._held(self.current, self.previous)
+            self.previous = self.next
+        else:
+            dropped = self._held(self.previous)
+            self.previous = self.current
+        self.current, self.next = keypair, None
+        return dropped
+
+    def received_with(self, keypair: Keypair) -> list[Keypair]:
+        """To be called when a frame opened under `keypair`: if that is next, it becomes current."""
+        if keypair is not self.next:
+            return []
+        dropped = self._held(self.previous)
+        self.previous, self.current, self.next = self.current, keypair, None
+        return dropped
+
+    def drop_all(self) -> list[Keypair]:
+        dropped = list(self)
+        self.current = self.previous = self.next = None
+        return dropped
+
+    @staticmethod
+    def _held(*slots: Keypair | None) -> list[Keypair]:
+        return [keypair for keypair in slots if keypair is not None]

@@ -1,0 +1,102 @@
+"""What peers say to each other inside a session, besides IP packets.
+
+The first byte tells: 0x40–0x6f starts an IP packet, the kinds below a check. An empty payload is
+a keep-alive.
+
+::
+
+    ping        | 1 | 0 0 0 | transaction (8) | padding ... |
+    pong        | 2 | 0 0 0 | transaction (8) | reply (8)   | observed endpoint (18) |
+    confirm     | 3 | 0 0 0 | reply (8)       |
+    call-me     | 4 | 0     | start (2)       | count (1)   | candidates (19 each) ... |
+    good-bye    | 5 | 0 0 0 |
+
+A pong carries a transaction of its own (`reply`); the confirm echoes it. So three messages prove
+the path to both ends. `observed` is where the ping came from, :: and port 0 when it was relayed.
+`start` is in milliseconds: the receiver starts punching that long after the message arrives.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from tunnel.errors import Malformed
+from tunnel.wire.candidate import Candidate, pack_candidates, parse_candidates
+from tunnel.wire.endpoint import ENDPOINT_LENGTH, Endpoint, pack_endpoint, unpack_endpoint
+
+PING = 1
+PONG = 2
+CONFIRM = 3
+CALL_ME = 4
+GOOD_BYE = 5
+
+PONG_LENGTH = 20 + ENDPOINT_LENGTH
+
+_TRANSACTION = struct.Struct("<IQ")
+_PONG = struct.Struct("<IQQ18s")
+_CALL_ME = struct.Struct("<BBH")
+
+UNOBSERVED = Endpoint("::", 0)
+
+
+class Ping(NamedTuple):
+    transaction: int
+    size: int = _TRANSACTION.size
+    """Bytes of the payload, padding included."""
+
+    def pack(self) -> bytes:
+        return _TRANSACTION.pack(PING, self.transaction).ljust(self.size, b"\0")
+
+
+class Pong(NamedTuple):
+    transaction: int
+    reply: int
+    observed: Endpoint
+
+    def pack(self) -> bytes:
+        return _PONG.pack(PONG, self.transaction, self.reply, pack_endpoint(self.observed))
+
+
+class Confirm(NamedTuple):
+    reply: int
+
+    def pack(self) -> bytes:
+        return _TRANSACTION.pack(CONFIRM, self.reply)
+
+
+class CallMe(NamedTuple):
+    """Please punch now: these are my candidates. Only ever sent over a path that works."""
+
+    start: int
+    candidates: tuple[Candidate, ...]
+
+    def pack(self) -> bytes:
+        return _CALL_ME.pack(CALL_ME, 0, self.start) + pack_candidates(self.candidates)
+
+
+class GoodBye(NamedTuple):
+    def pack(self) -> bytes:
+        return bytes([GOOD_BYE, 0, 0, 0])
+
+
+Check = Ping | Pong | Confirm | CallMe | GoodBye
+
+
+def parse_check(payload: bytes) -> Check:
+    """The check in an opened frame that is no IP packet. Longer than known is accepted."""
+    if len(payload) < 4:
+        raise Malformed("check length")
+    kind = payload[0]
+    if kind in (PING, CONFIRM) and len(payload) >= _TRANSACTION.size:
+        _, transaction = _TRANSACTION.unpack_from(payload)
+        return Ping(transaction, len(payload)) if kind == PING else Confirm(transaction)
+    if kind == PONG and len(payload) >= _PONG.size:
+        _, transaction, reply, observed = _PONG.unpack_from(payload)
+        return Pong(transaction, reply, unpack_endpoint(observed))
+    if kind == CALL_ME:
+        _, _, start = _CALL_ME.unpack_from(payload)
+        return CallMe(start, parse_candidates(payload[_CALL_ME.size :]))
+    if kind == GOOD_BYE:
+        return GoodBye()
+    raise Malformed("check kind or length")

@@ -1,0 +1,199 @@
+"""What people copy from one machine to another, and what an invitation is redeemed with.
+
+::
+
+    server URL    punchtun://HOST[:PORT]/base64url( server key (32) | access token (16) )
+    join string   punchtun-join:base64url( 1 | inviter (32) | token (16) | server key (32)
+                                           | access token (16) | port (2) | host | check (4) )
+
+    request       | 1 | invitation id (8) | sealed: empty |
+    answer        | 1 | status | sealed: network key (32) | network secret (32) | length (2)
+                                         | inviter's certificate (length) | certificate |
+
+`check` is a CRC-32 that catches a string cut short or mistyped. Request and answer are sealed under
+keys that only the inviter and the holder of the token can derive; a refusal carries no token's
+authority, so it is sealed under a key of the two nodes alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import ipaddress
+import struct
+import urllib.parse
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tunnel.errors import Malformed
+
+URL_SCHEME = "punchtun"
+JOIN_PREFIX = "punchtun-join:"
+DEFAULT_PORT = 12345
+ACCESS_TOKEN_LENGTH = 16
+TOKEN_LENGTH = 16
+INVITATION_ID_LENGTH = 8
+
+_REQUEST_HEAD = 1 + INVITATION_ID_LENGTH
+_JOIN = struct.Struct(">B32s16s32s16sH")
+
+
+def encode_base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode_base64(text: str) -> bytes:
+    """Raises Malformed for anything but unpadded base64url."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Malformed("base64") from error
+
+
+@dataclass(frozen=True)
+class ServerUrl:
+    """Where the rendezvous server is, its public key, and the token without which it is silent."""
+
+    host: str
+    """A name or an address."""
+    port: int
+    public_key: bytes
+    access_token: bytes
+
+    def __str__(self) -> str:
+        """The whole URL, access token included: for the people it is meant for."""
+        return f"{self.location}/{encode_base64(self.public_key + self.access_token)}"
+
+    def __repr__(self) -> str:
+        return f"ServerUrl({self.location})"
+
+    @property
+    def location(self) -> str:
+        """The URL without key and token, fit for logs and status."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{URL_SCHEME}://{host}:{self.port}"
+
+
+def parse_server_url(text: str) -> ServerUrl:
+    """Raises Malformed; its text says which part is wrong."""
+    parts = urllib.parse.urlsplit(text.strip())
+    if parts.scheme != URL_SCHEME or not parts.hostname:
+        raise Malformed("it does not start with punchtun://HOST")
+    try:
+        port = parts.port or DEFAULT_PORT
+    except ValueError as error:
+        raise Malformed("its port is not a number below 65536") from error
+    try:
+        secret = decode_base64(parts.path.strip("/"))
+    except Malformed as error:
+        raise Malformed("its key is damaged") from error
+    if len(secret) != 32 + ACCESS_TOKEN_LENGTH:
+        raise Malformed("its key is cut short or too long")
+    return ServerUrl(parts.hostname, port, secret[:32], secret[32:])
+
+
+@dataclass(frozen=True)
+class JoinString:
+    inviter: bytes
+    """The inviter's X25519 public key."""
+    token: bytes
+    server: ServerUrl
+
+    def __str__(self) -> str:
+        server = self.server
+        head = _JOIN.pack(
+            1, self.inviter, self.token, server.public_key, server.access_token, server.port
+        )
+        body = head + server.host.encode("idna" if not _is_address(server.host) else "ascii")
+        return JOIN_PREFIX + encode_base64(body + binascii.crc32(body).to_bytes(4, "big"))
+
+    def __repr__(self) -> str:
+        return f"JoinString({self.server.location})"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_join_string(text: str) -> JoinString:
+    """Raises Malformed; its text says what is wrong."""
+    text = "".join(text.split())
+    if not text.startswith(JOIN_PREFIX):
+        raise Malformed(f"it does not start with {JOIN_PREFIX}")
+    data = decode_base64(text[len(JOIN_PREFIX) :])
+    if len(data) < 5 or binascii.crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
+        raise Malformed("it is cut short or mistyped")
+    if data[0] != 1:
+        raise Malformed("it was made by a newer punchtun")
+    if len(data) <= _JOIN.size + 4:
+        raise Malformed("it is cut short")
+    _, inviter, token, key, access, port = _JOIN.unpack_from(data)
+    try:
+        host = data[_JOIN.size : -4].decode("ascii")
+    except UnicodeDecodeError as error:
+        raise Malformed("its host is damaged") from error
+    return JoinString(inviter, token, ServerUrl(host, port, key, access))
+
+
+class JoinStatus(enum.IntEnum):
+    GRANTED = 0
+    UNKNOWN = 1
+    """No such invitation: another network, or it was revoked."""
+    EXPIRED = 2
+    USED = 3
+
+
+class JoinRequest(NamedTuple):
+    invitation: bytes
+    sealed: bytes
+
+    def pack(self) -> bytes:
+        return b"\x01" + self.invitation + self.sealed
+
+
+def parse_join_request(data: bytes) -> JoinRequest:
+    if len(data) <= _REQUEST_HEAD or data[0] != 1:
+        raise Malformed("join request")
+    return JoinRequest(data[1:_REQUEST_HEAD], data[_REQUEST_HEAD:])
+
+
+class JoinAnswer(NamedTuple):
+    status: JoinStatus
+    sealed: bytes
+
+    def pack(self) -> bytes:
+        return bytes([1, self.status]) + self.sealed
+
+
+def parse_join_answer(data: bytes) -> JoinAnswer:
+    if len(data) < 3 or data[0] != 1 or data[1] not in JoinStatus._value2member_map_:
+        raise Malformed("join answer")
+    return JoinAnswer(JoinStatus(data[1]), data[2:])
+
+
+class Admission(NamedTuple):
+    """What a joiner is given: enough to be a member."""
+
+    network_key: bytes
+    network_secret: bytes
+    certificate: bytes
+    inviter_certificate: bytes
+
+    def pack(self) -> bytes:
+        length = struct.pack("<H", len(self.inviter_certificate))
+        keys = self.network_key + self.network_secret
+        return keys + length + self.inviter_certificate + self.certificate
+
+
+def parse_admission(data: bytes) -> Admission:
+    if len(data) < 66:
+        raise Malformed("admission length")
+    (length,) = struct.unpack_from("<H", data, 64)
+    if len(data) <= 66 + length:
+        raise Malformed("admission length")
+    return Admission(data[:32], data[32:64], data[66 + length :], data[66 : 66 + length])

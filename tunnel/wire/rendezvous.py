@@ -1,0 +1,292 @@
+"""What a node and the rendezvous server say to each other, inside their session.
+
+Node → server::
+
+    register    | 0x01 | 0 0 0 | sequence (4) | rtt (4) | network (16) | length (2) | announcement |
+    echo        | 0x02 | 0 0 0 | transaction (8) | rtt (4) | padding (16) |
+    acknowledge | 0x03 | 0 0 0 | serial (4) |
+    introduce   | 0x04 | 0 0 0 | peer (32) |
+    redeem      | 0x05 | 0 0 0 | request (8) | inviter (32) | length (2) | sealed request |
+    grant       | 0x06 | 0 0 0 | request (8) | joiner (32)  | length (2) | sealed answer  |
+    leave       | 0x07 | 0 0 0 |
+
+Server → node::
+
+    registered   | 0x81 | 0 | alternate port (2) | sequence (4) | observed (18) | lifetime (2) |
+    echoed       | 0x82 | listener | 0 0 | transaction (8) | observed (18) |
+    introduction | 0x83 | 0 | start (2) | serial (4) | peer rtt (4) | channel (4) | peer (32)
+                 | observed (18) | length (2) | announcement |
+    moved        | 0x84 | 0 0 0 | serial (4) | peer (32) | endpoint (18) |
+    gone         | 0x85 | 0 0 0 | serial (4) | peer (32) |
+    asked        | 0x86 | 0 0 0 | serial (4) | request (8) | joiner (32) | length (2) | sealed |
+    granted      | 0x87 | 0 0 0 | serial (4) | request (8) | length (2) | sealed answer |
+    refused      | 0x88 | reason | 0 0 | request (8) |
+
+Keys are X25519 public keys. `rtt` is the node's measured round trip to the server in microseconds,
+0 when unknown. `start` is in milliseconds: punch that long after this arrives, so that both sides
+start at the same moment. `channel` 0: no relay. `network` is a secret tag shared by the members.
+Messages with a `serial` are notices: the server repeats them until they are acknowledged.
+`listener` is 0 for the server's first port and 1 for its second.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import NamedTuple
+
+from tunnel.errors import Malformed
+from tunnel.wire.endpoint import Endpoint, pack_endpoint, unpack_endpoint
+
+NETWORK_TAG_LENGTH = 16
+MAX_SEALED = 1024
+"""Longest announcement, request or answer, in bytes: one datagram carries it on any path."""
+
+_REGISTER = struct.Struct("<III16s")
+_ECHO = struct.Struct("<IQI16x")
+_ACKNOWLEDGE = struct.Struct("<II")
+_INTRODUCE = struct.Struct("<I32s")
+_REDEEM = struct.Struct("<IQ32s")
+_GRANT = struct.Struct("<IQ32s")
+_REGISTERED = struct.Struct("<BxHI18sH")
+_ECHOED = struct.Struct("<BBxxQ18s")
+_INTRODUCTION = struct.Struct("<BxHIII32s18s")
+_MOVED = struct.Struct("<II32s18s")
+_GONE = struct.Struct("<II32s")
+_ASKED = struct.Struct("<IIQ32s")
+_GRANTED = struct.Struct("<IIQ")
+_REFUSED = struct.Struct("<BBxxQ")
+
+
+class RefusalReason(enum.IntEnum):
+    INVITER_OFFLINE = 1
+    TOO_MANY = 2
+    """A bound of the server is reached."""
+
+
+def _with_length(sealed: bytes) -> bytes:
+    if len(sealed) > MAX_SEALED:
+        raise ValueError(f"{len(sealed)} sealed bytes, at most {MAX_SEALED}")
+    return struct.pack("<H", len(sealed)) + sealed
+
+
+def _take_sealed(data: bytes, at: int) -> bytes:
+    if len(data) < at + 2:
+        raise Malformed("sealed length")
+    (length,) = struct.unpack_from("<H", data, at)
+    if length > MAX_SEALED or len(data) < at + 2 + length:
+        raise Malformed("sealed length")
+    return data[at + 2 : at + 2 + length]
+
+
+class Register(NamedTuple):
+    sequence: int
+    rtt: int
+    network: bytes
+    announcement: bytes
+
+    def pack(self) -> bytes:
+        head = _REGISTER.pack(0x01, self.sequence, self.rtt, self.network)
+        return head + _with_length(self.announcement)
+
+
+class Echo(NamedTuple):
+    transaction: int
+    rtt: int
+
+    def pack(self) -> bytes:
+        return _ECHO.pack(0x02, *self)
+
+
+class Acknowledge(NamedTuple):
+    serial: int
+
+    def pack(self) -> bytes:
+        return _ACKNOWLEDGE.pack(0x03, *self)
+
+
+class Introduce(NamedTuple):
+    peer: bytes
+
+    def pack(self) -> bytes:
+        return _INTRODUCE.pack(0x04, *self)
+
+
+class Redeem(NamedTuple):
+    request: int
+    inviter: bytes
+    sealed: bytes
+
+    def pack(self) -> bytes:
+        return _REDEEM.pack(0x05, self.request, self.inviter) + _with_length(self.sealed)
+
+
+class Grant(NamedTuple):
+    request: int
+    joiner: bytes
+    sealed: bytes
+
+    def pack(self) -> bytes:
+        return _GRANT.pack(0x06, self.request, self.joiner) + _with_length(self.sealed)
+
+
+class Leave(NamedTuple):
+    def pack(self) -> bytes:
+        return bytes([0x07, 0, 0, 0])
+
+
+class Registered(NamedTuple):
+    sequence: int
+    observed: Endpoint
+    alternate_port: int
+    lifetime: int
+    """Seconds without a word after which the server forgets the node."""
+
+    def pack(self) -> bytes:
+        observed = pack_endpoint(self.observed)
+        return _REGISTERED.pack(0x81, self.alternate_port, self.sequence, observed, self.lifetime)
+
+
+class Echoed(NamedTuple):
+    transaction: int
+    listener: int
+    observed: Endpoint
+
+    def pack(self) -> bytes:
+        observed = pack_endpoint(self.observed)
+        return _ECHOED.pack(0x82, self.listener, self.transaction, observed)
+
+
+class Introduction(NamedTuple):
+    serial: int
+    start: int
+    peer_rtt: int
+    channel: int
+    peer: bytes
+    observed: Endpoint
+    announcement: bytes
+
+    def pack(self) -> bytes:
+        head = _INTRODUCTION.pack(
+            0x83,
+            self.start,
+            self.serial,
+            self.peer_rtt,
+            self.channel,
+            self.peer,
+            pack_endpoint(self.observed),
+        )
+        return head + _with_length(self.announcement)
+
+
+class Moved(NamedTuple):
+    serial: int
+    peer: bytes
+    endpoint: Endpoint
+
+    def pack(self) -> bytes:
+        return _MOVED.pack(0x84, self.serial, self.peer, pack_endpoint(self.endpoint))
+
+
+class Gone(NamedTuple):
+    serial: int
+    peer: bytes
+
+    def pack(self) -> bytes:
+        return _GONE.pack(0x85, *self)
+
+
+class Asked(NamedTuple):
+    serial: int
+    request: int
+    joiner: bytes
+    sealed: bytes
+
+    def pack(self) -> bytes:
+        head = _ASKED.pack(0x86, self.serial, self.request, self.joiner)
+        return head + _with_length(self.sealed)
+
+
+class Granted(NamedTuple):
+    serial: int
+    request: int
+    sealed: bytes
+
+    def pack(self) -> bytes:
+        return _GRANTED.pack(0x87, self.serial, self.request) + _with_length(self.sealed)
+
+
+class Refused(NamedTuple):
+    reason: RefusalReason
+    request: int
+
+    def pack(self) -> bytes:
+        return _REFUSED.pack(0x88, *self)
+
+
+FromNode = Register | Echo | Acknowledge | Introduce | Redeem | Grant | Leave
+Notice = Introduction | Moved | Gone | Asked | Granted
+FromServer = Registered | Echoed | Refused | Notice
+
+
+def parse_from_node(payload: bytes) -> FromNode:
+    """A message of a node. Raises Malformed."""
+    try:
+        match payload[0] if payload else 0:
+            case 0x01:
+                _, sequence, rtt, network = _REGISTER.unpack_from(payload)
+                sealed = _take_sealed(payload, _REGISTER.size)
+                return Register(sequence, rtt, network, sealed)
+            case 0x02:
+                return Echo(*_ECHO.unpack_from(payload)[1:])
+            case 0x03:
+                return Acknowledge(*_ACKNOWLEDGE.unpack_from(payload)[1:])
+            case 0x04:
+                return Introduce(*_INTRODUCE.unpack_from(payload)[1:])
+            case 0x05:
+                _, request, inviter = _REDEEM.unpack_from(payload)
+                return Redeem(request, inviter, _take_sealed(payload, _REDEEM.size))
+            case 0x06:
+                _, request, joiner = _GRANT.unpack_from(payload)
+                return Grant(request, joiner, _take_sealed(payload, _GRANT.size))
+            case 0x07:
+                return Leave()
+    except struct.error as error:
+        raise Malformed("message length") from error
+    raise Malformed("message kind")
+
+
+def parse_from_server(payload: bytes) -> FromServer:
+    """A message of the server. Raises Malformed."""
+    try:
+        match payload[0] if payload else 0:
+            case 0x81:
+                _, port, sequence, observed, lifetime = _REGISTERED.unpack_from(payload)
+                return Registered(sequence, unpack_endpoint(observed), port, lifetime)
+            case 0x82:
+                _, listener, transaction, observed = _ECHOED.unpack_from(payload)
+                return Echoed(transaction, listener, unpack_endpoint(observed))
+            case 0x83:
+                _, start, serial, rtt, channel, peer, seen = _INTRODUCTION.unpack_from(payload)
+                sealed = _take_sealed(payload, _INTRODUCTION.size)
+                observed = unpack_endpoint(seen)
+                return Introduction(serial, start, rtt, channel, peer, observed, sealed)
+            case 0x84:
+                _, serial, peer, endpoint = _MOVED.unpack_from(payload)
+                return Moved(serial, peer, unpack_endpoint(endpoint))
+            case 0x85:
+                return Gone(*_GONE.unpack_from(payload)[1:])
+            case 0x86:
+                _, serial, request, joiner = _ASKED.unpack_from(payload)
+                sealed = _take_sealed(payload, _ASKED.size)
+                return Asked(serial, request, joiner, sealed)
+            case 0x87:
+                _, serial, request = _GRANTED.unpack_from(payload)
+                return Granted(serial, request, _take_sealed(payload, _GRANTED.size))
+            case 0x88:
+                _, reason, request = _REFUSED.unpack_from(payload)
+                if reason in RefusalReason._value2member_map_:
+                    return Refused(RefusalReason(reason), request)
+    except struct.error as error:
+        raise Malformed("message length") from error
+    raise Malformed("message kind")
