@@ -12,7 +12,7 @@ KEEPALIVE_TIMEOUT = 10.0
 
 KEEPALIVE_INTERVAL = 15.0
 """Between two datagrams that keep a mapping alive, until its lifetime is known: 74 % of carrier
-NATs forget within 60 s, and one in use for things forgets after 12 s (RFC 8445 §11 asks for >= 15)."""
+NATs forget within 60 s, one used for things after 12 s (RFC 8445 §11 asks for 15 or more)."""
 
 TUNNEL_MTU = 1280
 """Default of the TUN interface until path MTUs are measured: with 32 bytes of frame, 8 of relay

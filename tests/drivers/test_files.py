@@ -79,14 +79,17 @@ def test_a_secret_that_others_may_read_or_write_is_refused(tmp_path: Path, bits:
         state.read_json("key")
 
 
-def test_no_symbolic_links_and_no_directories(tmp_path: Path) -> None:
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path)
     state.write_json("a", {})
     (tmp_path / "link").symlink_to(tmp_path / "a")
     (tmp_path / "folder").mkdir()
-    for name in ("link", "folder"):
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    before = os.listdir("/proc/self/fd")
+    for name in ("link", "folder", "fifo"):
         with pytest.raises(OperatorError, match=name):
             state.read_json(name)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_directory_others_may_write_into_is_refused(tmp_path: Path) -> None:

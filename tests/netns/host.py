@@ -88,7 +88,7 @@ class Host(Machine):
 
     def set_link_up(self, up: bool) -> None:
         """Take the uplink down, with its routes, or bring it up again; addresses stay."""
-        lines = self._up() if up else [f"link set {self.uplink} down"]
+        lines = self._up() if up else [f"link set dev {self.uplink} down"]
         ip_batch(lines, namespace=self.namespace)
 
     def change_address(self, address: str) -> None:
@@ -119,7 +119,7 @@ class Host(Machine):
     def _up(self) -> list[str]:
         gateway4, gateway6 = self._gateways
         lines = [
-            f"link set {self.uplink} up",
+            f"link set dev {self.uplink} up",
             f"route replace default via {gateway4} dev {self.uplink} onlink",
         ]
         if gateway6:

@@ -29,8 +29,8 @@ class Internet(Machine):
         if address is None:
             raise ValueError(f"{host.name}: a machine on the internet needs a public address")
         lines = [
-            f"link add {host.name} type veth peer name {host.uplink} netns {host.namespace}",
-            f"link set {host.name} up",
+            f"link add name {host.name} type veth peer name {host.uplink} netns {host.namespace}",
+            f"link set dev {host.name} up",
             f"addr add {_LINK_LOCAL}/64 dev {host.name} nodad",
             f"route add {address}/32 dev {host.name}",
         ]

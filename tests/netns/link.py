@@ -46,7 +46,7 @@ class Link:
         big, on any of its links: a black hole, as behind many carriers.
         """
         for end in (self.near, self.far):
-            ip_batch([f"link set {end.interface} mtu {mtu}"], namespace=end.namespace)
+            ip_batch([f"link set dev {end.interface} mtu {mtu}"], namespace=end.namespace)
             rules = "table inet blackhole {}\ndelete table inet blackhole\n"
             if not too_big_answered:
                 rules += """

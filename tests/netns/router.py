@@ -121,9 +121,9 @@ class Router(Host):
         isolated = "on" if self._isolated else "off"
         ip_batch(
             [
-                f"link add {host.name} type veth peer name {host.uplink} netns {host.namespace}",
-                f"link set {host.name} master lan up",
-                f"link set {host.name} type bridge_slave isolated {isolated}",
+                f"link add name {host.name} type veth peer name {host.uplink} netns {host.namespace}",
+                f"link set dev {host.name} master lan up",
+                f"link set dev {host.name} type bridge_slave isolated {isolated}",
             ],
             namespace=self.namespace,
         )

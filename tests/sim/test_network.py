@@ -250,6 +250,42 @@ def test_duplicate_through_a_nat() -> None:
     assert len(set(sources(server))) == 1
 
 
+def test_copies_are_translated_apart() -> None:
+    net = VirtualInternet()
+    server = add_server(net)
+    home = net.add_router(Nat())
+    a = add_sender(net, "a", behind=home)
+    a.link.set(duplicate=1.0, delay=0.01)
+    assert ask(net, a, server) in home.external_endpoints(a.endpoint(), net.now)
+    assert len(set(sources(server))) == 1
+    assert home.entries == 1
+
+
+def test_icmp_names_the_endpoint_sent_to_even_for_a_copy() -> None:
+    net = VirtualInternet()
+    server = add_server(net)
+    carrier = net.add_router(Nat())
+    home = net.add_router(Nat(), behind=carrier)
+    a = add_sender(net, "a", behind=home)
+    seen = ask(net, a, server)
+    assert seen is not None
+    home.link.set(duplicate=1.0)
+    a.link.set(mtu=1280, reports_mtu=True)
+    send(server, seen, bytes(1300))
+    net.run_for(1)
+    assert [error.endpoint for _, error in server.icmp_errors] == [seen, seen]
+
+
+def test_datagrams_for_two_sockets_are_not_read_together() -> None:
+    net = VirtualInternet()
+    server = add_server(net)
+    a = add_sender(net, "a")
+    send(a, server.endpoint(0))
+    send(a, server.endpoint(1))
+    net.run_for(1)
+    assert [local for *_, local in server.machine.received] == [0, 1]
+
+
 @pytest.mark.parametrize(("size", "arrives"), [(1252, True), (1253, False)])
 @pytest.mark.parametrize("reports", [False, True])
 def test_mtu(size: int, arrives: bool, reports: bool) -> None:

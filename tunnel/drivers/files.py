@@ -47,10 +47,13 @@ class StateDirectory:
         damaged, or if others own it or may read or write it."""
         path = self.path / name
         try:
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-                facts = os.fstat(file.fileno())
-                _check_secret(path, facts)
-                content = json.loads(file.read())
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                _check_secret(path, os.fstat(file))
+                with os.fdopen(file, "rb", closefd=False) as stream:
+                    content = json.loads(stream.read())
+            finally:
+                os.close(file)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -124,10 +123,9 @@ class NodeDriver:
 
     # Running
 
-    def run(self) -> None:
-        """Until SIGTERM, SIGINT or `stopped`; then say good-bye and leave nothing behind."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(number, self.stopped.set)
+    def run(self, stopped: Event) -> None:
+        """Until `stopped` is set; then say good-bye and leave nothing behind."""
+        self.stopped = stopped
         self._loop.start()
         self._loop.watch(self._tun.fileno(), self._tun_readable)
         self._loop.watch(self._watch.fileno(), self._netlink_readable)
@@ -272,11 +270,14 @@ class NodeDriver:
             gevent.sleep(SAVE_PEERS_AFTER)
             if self._must_save_peers:
                 self._must_save_peers = False
-                content = pack_peers(self.node.peers.values())
+                content = self._pack_peers()
                 gevent.get_hub().threadpool.apply(self._state.write_json, (PEERS_FILE, content))
 
     def _write_peers(self) -> None:
-        self._state.write_json(PEERS_FILE, pack_peers(self.node.peers.values()))
+        self._state.write_json(PEERS_FILE, self._pack_peers())
+
+    def _pack_peers(self) -> dict[str, Any]:
+        return pack_peers(self.node.peers.values()) | {"listen_port": self._socket.port}
 
 
 def _snake_case(name: str) -> str:

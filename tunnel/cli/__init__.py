@@ -1,0 +1,60 @@
+"""The command line. Commands parse, call and print; they decide nothing.
+
+What is heavy is imported inside the commands, so that ``punchtun --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from tunnel import __version__
+from tunnel.errors import OperatorError
+
+
+class Commands(click.Group):
+    """Turns errors for people into one line and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OperatorError as error:
+            click.echo(f"punchtun: {error}", err=True)
+            sys.exit(error.exit_code)
+        except BrokenPipeError:
+            # Whoever read our output has enough of it, as in `punchtun events | head`.
+            sys.stderr.close()
+            sys.exit(0)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which a new user needs them."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="punchtun")
+def main() -> None:
+    """Reach machines behind NAT and CGNAT by a tunnel IP.
+
+    \b
+    On a server anyone can reach:     punchtun server run
+                                      punchtun server url --host ADDRESS
+    On the first machine, as root:    punchtun up --server URL
+                                      punchtun invite NAME
+    On every other machine, as root:  punchtun up 'punchtun-join:…'
+    """
+
+
+def _add_commands() -> None:
+    from tunnel.cli import node, query, server
+
+    main.add_command(server.server)
+    for command in (node.up, node.down, node.invite):
+        main.add_command(command)
+    for command in (query.status, query.peers, query.ping, query.wait, query.events):
+        main.add_command(command)
+
+
+_add_commands()

@@ -1,0 +1,111 @@
+"""``punchtun up``, ``down``, ``invite``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from tunnel.errors import UsageError
+
+state_dir = click.option(
+    "--state-dir",
+    metavar="DIR",
+    help="Keep everything here, the control socket too. [default: /var/lib/punchtun]",
+)
+
+
+@click.command()
+@click.argument("join", required=False)
+@click.option("--server", metavar="URL", help="The line that `punchtun server url` printed.")
+@click.option("--name", metavar="NAME", help="This machine's name, when creating a network.")
+@click.option("--ip", metavar="ADDRESS/LENGTH", help="Tunnel address, when creating a network.")
+@click.option("--interface", metavar="IF", help="Name of the interface. [default: punchtun0, …]")
+@click.option("--mtu", type=int, help="Of the interface, in bytes. [default: 1280]")
+@click.option("--listen-port", type=click.IntRange(1, 65535), help="UDP port. [default: random]")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@state_dir
+def up(
+    join: str | None,
+    server: str | None,
+    name: str | None,
+    ip: str | None,
+    interface: str | None,
+    mtu: int | None,
+    listen_port: int | None,
+    log_format: str,
+    state_dir: str | None,
+) -> None:
+    """Bring the tunnel up and stay in the foreground. Needs root.
+
+    JOIN is a join string, a file that holds one, or - for standard input. With --server and no
+    JOIN the first call creates a network. Later plain `punchtun up` is enough.
+    """
+    from tunnel.drivers.node import start_logging
+    from tunnel.drivers.places import node_places
+    from tunnel.drivers.startup import UpOptions, run_node
+
+    start_logging(as_json=log_format == "json", verbose=False)
+    options = UpOptions(_read_join(join), server, name, ip, interface, mtu, listen_port)
+    run_node(options, node_places(state_dir))
+
+
+@click.command()
+@state_dir
+def down(state_dir: str | None) -> None:
+    """Stop the running node, and wait until it is gone."""
+    import time
+
+    from tunnel.drivers.control import request
+    from tunnel.drivers.places import node_places
+    from tunnel.errors import NotRunning, OperatorError
+
+    control = node_places(state_dir).control
+    next(request(control, {"command": "down"}, timeout=5.0))
+    for _ in range(100):
+        try:
+            next(request(control, {"command": "status"}, timeout=5.0))
+        except (NotRunning, StopIteration):
+            return
+        except OperatorError:
+            # It is on its way out and cut our question off.
+            pass
+        time.sleep(0.1)
+    raise OperatorError("the node has not stopped within 10 s; see its log")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--ip", metavar="ADDRESS", help="Tunnel address. [default: the next free one]")
+@click.option("--expires", metavar="TIME", default="24h", help="As 30m, 24h or 7d. [default: 24h]")
+@state_dir
+def invite(name: str, ip: str | None, expires: str, state_dir: str | None) -> None:
+    """Print a join string for one new machine, to be called NAME."""
+    from tunnel.drivers.control import request
+    from tunnel.drivers.places import node_places
+
+    body = {"command": "invite", "name": name, "ip": ip, "expires": parse_duration(expires)}
+    click.echo(next(request(node_places(state_dir).control, body, timeout=10.0))["join"])
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in "90s", "30m", "24h" or "7d". Raises UsageError."""
+    match = re.fullmatch(r"(\d+)([smhd])", text.strip())
+    if match is None or int(match[1]) == 0:
+        raise UsageError(f"'{text}' is no duration: write 30m, 24h or 7d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _read_join(text: str | None) -> str | None:
+    if text is None or text.startswith("punchtun-join:"):
+        return text
+    if text == "-":
+        return sys.stdin.read()
+    try:
+        return Path(text).read_text()
+    except OSError as error:
+        raise UsageError(
+            f"'{text}' is neither a join string nor a file that can be read ({error.strerror})"
+        ) from error

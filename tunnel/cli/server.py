@@ -1,0 +1,75 @@
+"""``punchtun server …``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+state_dir = click.option(
+    "--state-dir", metavar="DIR", help="Keep everything here. [default: /var/lib/punchtun/server]"
+)
+
+
+@click.group()
+def server() -> None:
+    """The rendezvous server, for a machine that everyone can reach."""
+
+
+@server.command()
+@click.option(
+    "--listen",
+    metavar="ADDRESS:PORT",
+    multiple=True,
+    help="Where to listen on UDP, and on the next port too. [default: [::]:12345, IPv4 included]",
+)
+@click.option(
+    "--relay/--no-relay",
+    default=True,
+    help="Relay sealed frames for pairs without a direct path. [default: yes]",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@state_dir
+def run(listen: tuple[str, ...], relay: bool, log_format: str, state_dir: str | None) -> None:
+    """Serve until stopped. Says `ready` on stderr when it does."""
+    from tunnel.config import read_listen
+    from tunnel.drivers.node import start_logging
+    from tunnel.drivers.places import server_places
+    from tunnel.drivers.startup import run_server
+
+    start_logging(as_json=log_format == "json", verbose=False)
+    addresses = [read_listen(text) for text in listen]
+    run_server(addresses, relay=relay, places=server_places(state_dir))
+
+
+@server.command()
+@click.option("--host", required=True, metavar="HOST", help="How nodes reach this machine.")
+@state_dir
+def url(host: str, state_dir: str | None) -> None:
+    """Print the URL for `punchtun up --server`. It holds the access token: keep it to yourself."""
+    from tunnel.drivers.files import StateDirectory
+    from tunnel.drivers.places import server_places
+    from tunnel.drivers.startup import load_server_state
+
+    state = load_server_state(StateDirectory(server_places(state_dir).state))
+    click.echo(str(state.url(host.strip("[]"))))
+
+
+@server.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@state_dir
+def status(as_json: bool, state_dir: str | None) -> None:
+    """What the running server is doing."""
+    from tunnel.drivers.control import request
+    from tunnel.drivers.places import server_places
+
+    places = server_places(state_dir)
+    answer = next(request(places.control, {"command": "status"}, timeout=5.0))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    for key, value in answer.items():
+        if not isinstance(value, (dict, list)):
+            click.echo(f"{key.replace('_', ' '):20} {value}")
+    for reason, count in sorted(answer["drops"].items()):
+        click.echo(f"dropped: {reason:30} {count}")

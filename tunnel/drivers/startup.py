@@ -1,0 +1,318 @@
+"""From options and state files to a running node or server. Nothing is half-created: what may fail
+for want of privileges comes first, and files are written when everything else has succeeded."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import re
+import signal
+import socket as system_socket
+import sys
+from dataclasses import dataclass
+
+import gevent
+from gevent.event import Event
+
+import tunnel
+from tunnel.config import (
+    LEDGER_FILE,
+    NODE_FILE,
+    PEERS_FILE,
+    SERVER_FILE,
+    NodeState,
+    ServerState,
+    pack_ledger,
+    pack_node_state,
+    pack_server_state,
+    parse_ledger,
+    parse_node_state,
+    parse_peers,
+    parse_server_state,
+    read_join_string,
+    read_server_url,
+)
+from tunnel.constants import TUNNEL_MTU
+from tunnel.core.configuration import NodeConfig, ServerConfig
+from tunnel.core.membership import (
+    InvitationLedger,
+    choose_ipv4_network,
+    found_network,
+    invitation_id,
+)
+from tunnel.drivers import clock
+from tunnel.drivers.files import StateDirectory
+from tunnel.drivers.join import join_network
+from tunnel.drivers.network import configure_interface, find_clash
+from tunnel.drivers.node import NodeDriver
+from tunnel.drivers.places import Places
+from tunnel.drivers.server import ServerDriver, open_listeners
+from tunnel.drivers.tun import TunDevice
+from tunnel.drivers.udp import UdpSocket
+from tunnel.errors import OperatorError, UsageError
+from tunnel.noise.keys import PrivateKey, SigningKey
+from tunnel.wire.certificate import Certificate, is_valid_name
+from tunnel.wire.invitation import ServerUrl, encode_base64
+
+log = logging.getLogger(__name__)
+
+MINIMUM_MTU = 576
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What was typed after ``punchtun up``."""
+
+    join: str | None = None
+    server: str | None = None
+    name: str | None = None
+    ip: str | None = None
+    interface: str | None = None
+    mtu: int | None = None
+    listen_port: int | None = None
+
+
+def tell(sentence: str) -> None:
+    """A line for the person at the terminal."""
+    print(f"punchtun: {sentence}", file=sys.stderr, flush=True)
+
+
+def run_node(options: UpOptions, places: Places) -> None:
+    """``punchtun up``. Raises OperatorError."""
+    if options.mtu is not None and not MINIMUM_MTU <= options.mtu <= 65000:
+        raise UsageError(f"--mtu {options.mtu}: use {MINIMUM_MTU} to 65000")
+    if options.name is not None and not is_valid_name(options.name):
+        raise UsageError(f"--name {options.name}: use a-z, 0-9 and hyphens, at most 63 characters")
+    stopped = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, stopped.set)
+    tun = TunDevice(options.interface)
+    try:
+        directory = StateDirectory(places.state)
+        directory.lock()
+        prepared = _prepare_membership(options, directory, tun, stopped)
+        if prepared is None:
+            return
+        state, ledger = prepared
+        assert state.identity
+        assert state.certificate
+        _refuse_clash(state.certificate, tun)
+        content = directory.read_json(PEERS_FILE)
+        socket = _open_socket(options.listen_port, (content or {}).get("listen_port"))
+        mtu = options.mtu or TUNNEL_MTU
+        configure_interface(tun.name, [str(i) for i in state.certificate.addresses], mtu)
+        config = NodeConfig(
+            static=state.static,
+            identity=state.identity,
+            certificate=state.certificate,
+            server=state.server,
+            known_peers=parse_peers(content),
+            mtu=mtu,
+            version=tunnel.__version__,
+        )
+        _make_run_directory(places)
+        driver = NodeDriver(config, ledger, directory, tun, socket, places.control)
+        address = state.certificate.addresses[0].ip
+        tell(f"{state.certificate.name} is {address} on interface {tun.name}")
+        driver.run(stopped)
+    finally:
+        tun.close()
+
+
+def run_server(
+    addresses: list[tuple[str | None, int]] | None, *, relay: bool, places: Places
+) -> None:
+    """``punchtun server run``. Raises OperatorError."""
+    directory = StateDirectory(places.state)
+    directory.lock()
+    state = load_server_state(directory)
+    sockets = open_listeners(addresses or [(None, state.port)])
+    if sockets[0].port != state.port:
+        state.port = sockets[0].port
+        directory.write_json(SERVER_FILE, pack_server_state(state))
+    config = ServerConfig(
+        static=state.static,
+        access_token=state.access_token,
+        relay=relay,
+        alternate_port=sockets[1].port,
+    )
+    _make_run_directory(places)
+    ServerDriver(config, sockets, places.control).run()
+
+
+def load_server_state(directory: StateDirectory) -> ServerState:
+    """The server's key and token, made now if there are none."""
+    content = directory.read_json(SERVER_FILE)
+    if content is not None:
+        return parse_server_state(content)
+    state = ServerState(PrivateKey.generate(clock.random_bytes), clock.random_bytes(16))
+    directory.write_json(SERVER_FILE, pack_server_state(state))
+    return state
+
+
+def _prepare_membership(
+    options: UpOptions, directory: StateDirectory, tun: TunDevice, stopped: Event
+) -> tuple[NodeState, InvitationLedger | None] | None:
+    """Found, join, or remember. None: stopped while joining."""
+    content = directory.read_json(NODE_FILE)
+    state = parse_node_state(content) if content is not None else None
+    if options.join is not None:
+        return _join(options, state, directory, stopped)
+    if state is None or state.certificate is None:
+        if options.server is None:
+            raise UsageError(
+                "this machine is in no network yet: create one with "
+                "`punchtun up --server URL`, or join one with `punchtun up 'punchtun-join:…'`"
+            )
+        return _found(options, read_server_url(options.server), directory, tun)
+    _refuse_other_identity(options, state.certificate)
+    if options.server is not None:
+        server = read_server_url(options.server)
+        if server != state.server:
+            state.server = server
+            directory.write_json(NODE_FILE, pack_node_state(state))
+            tell(f"the server is now {server.location}")
+    ledger = None
+    if state.signing_key is not None:
+        saved = directory.read_json(LEDGER_FILE)
+        if saved is None:
+            raise OperatorError(
+                f"{LEDGER_FILE} is missing from {directory.path}: restore it from a backup; "
+                "without it addresses and names could be given twice"
+            )
+        ledger = parse_ledger(saved, state)
+    return state, ledger
+
+
+def _found(
+    options: UpOptions, server: ServerUrl, directory: StateDirectory, tun: TunDevice
+) -> tuple[NodeState, InvitationLedger]:
+    signing_key = SigningKey.generate(clock.random_bytes)
+    if options.ip is None:
+        prefix = choose_ipv4_network(
+            signing_key.verify_key, lambda net: find_clash(str(net), [tun.name]) is not None
+        )
+        address = ipaddress.IPv4Interface((prefix.network_address + 1, prefix.prefixlen))
+    else:
+        address = _read_interface(options.ip)
+    static = PrivateKey.generate(clock.random_bytes)
+    identity, certificate = found_network(
+        signing_key=signing_key,
+        secret=clock.random_bytes(32),
+        static=static,
+        name=options.name or _host_name(),
+        address=address,
+        wall_time=clock.wall_clock(),
+    )
+    _refuse_clash(certificate, tun)
+    state = NodeState(static, server, identity, certificate, signing_key)
+    ledger = InvitationLedger(identity, signing_key, static, [certificate])
+    # The ledger first: with node.json there, its absence would be an error.
+    directory.write_json(LEDGER_FILE, pack_ledger(ledger))
+    directory.write_json(NODE_FILE, pack_node_state(state))
+    tell(
+        f"created network {identity.id} ({address.network}); `punchtun invite NAME` lets others in"
+    )
+    return state, ledger
+
+
+def _join(
+    options: UpOptions, state: NodeState | None, directory: StateDirectory, stopped: Event
+) -> tuple[NodeState, InvitationLedger | None] | None:
+    assert options.join is not None
+    join = read_join_string(options.join)
+    invitation = invitation_id(join.token).hex()
+    if state is not None and state.certificate is not None:
+        if state.joined_by == invitation:
+            return state, None  # The same command again, after a reboot: a plain `up`.
+        raise OperatorError(
+            f"this machine is in a network already, as {state.certificate.name}: "
+            f"run plain `punchtun up`, or give the new network another --state-dir"
+        )
+    if state is None or state.joined_by != invitation:
+        # The key is saved before it is certified: if we are killed in between, the same key asks
+        # again and is given the same answer, although the invitation is used up.
+        state = NodeState(
+            PrivateKey.generate(clock.random_bytes), join.server, joined_by=invitation
+        )
+        directory.write_json(NODE_FILE, pack_node_state(state))
+    tell(f"joining through {join.server.location}")
+    joined = join_network(join, state.static, tell, stopped)
+    if joined is None:
+        return None
+    state.identity, state.certificate, admission = joined
+    _refuse_other_identity(options, state.certificate)
+    inviter = {"certificate": encode_base64(admission.inviter_certificate), "endpoints": []}
+    directory.write_json(PEERS_FILE, {"peers": [inviter]})
+    directory.write_json(NODE_FILE, pack_node_state(state))
+    tell(f"joined network {state.identity.id} as {state.certificate.name}")
+    return state, None
+
+
+def _refuse_other_identity(options: UpOptions, certificate: Certificate) -> None:
+    """Name and address are signed by the network: an option cannot change them afterwards."""
+    if options.name is not None and options.name != certificate.name:
+        raise UsageError(
+            f"--name {options.name}: this machine is called {certificate.name} in its network, "
+            "and the name is part of its signed certificate; leave the option out"
+        )
+    if options.ip is not None and _read_interface(options.ip).ip not in (
+        interface.ip for interface in certificate.addresses
+    ):
+        own = ", ".join(str(interface.ip) for interface in certificate.addresses)
+        raise UsageError(
+            f"--ip {options.ip}: this machine's addresses ({own}) are part of its signed "
+            "certificate; leave the option out"
+        )
+
+
+def _refuse_clash(certificate: Certificate, tun: TunDevice) -> None:
+    for interface in certificate.addresses:
+        clash = find_clash(str(interface.network), [tun.name])
+        if clash is not None:
+            raise OperatorError(
+                f"the tunnel's {interface.network} clashes with the route {clash.prefix} through "
+                f"{clash.interface}: remove that route, or create the network with another prefix "
+                "(--ip 10.99.0.1/24)"
+            )
+
+
+def _read_interface(text: str) -> ipaddress.IPv4Interface:
+    try:
+        interface = ipaddress.IPv4Interface(text)
+    except ValueError as error:
+        raise UsageError(f"--ip {text}: write an IPv4 address, for example 10.99.0.1/24") from error
+    if "/" not in text:
+        interface = ipaddress.IPv4Interface((interface.ip, 24))
+    if interface.network.prefixlen > 30 or interface.network.prefixlen < 8:
+        raise UsageError(f"--ip {text}: the prefix must leave room for others, /8 to /30")
+    return interface
+
+
+def _open_socket(asked: int | None, remembered: object) -> UdpSocket:
+    """The port asked for; else the one of last time, so that endpoints others remember stay good;
+    else a random one."""
+    if asked is not None:
+        return UdpSocket(None, asked)
+    if isinstance(remembered, int) and 1024 <= remembered < 65536:
+        try:
+            return UdpSocket(None, remembered)
+        except OperatorError:
+            log.info("UDP port %d of last time is in use: taking another", remembered)
+    return UdpSocket(None, 0)
+
+
+def _make_run_directory(places: Places) -> None:
+    try:
+        places.control.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperatorError(
+            f"cannot create {places.control.parent} for the control socket: {error.strerror}"
+        ) from error
+
+
+def _host_name() -> str:
+    name = re.sub(r"[^a-z0-9-]+", "-", system_socket.gethostname().split(".")[0].lower())
+    name = name.strip("-")[:63].strip("-")
+    return name if is_valid_name(name) else f"node-{os.urandom(2).hex()}"
