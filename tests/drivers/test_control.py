@@ -183,6 +183,14 @@ def test_bad_requests(serve: Serve, data: bytes, said: bytes) -> None:
     assert b'"exit_code":2' in answer
 
 
+def test_a_file_that_fails_is_no_client_that_left(serve: Serve) -> None:
+    def answer(_: Body) -> Body:
+        raise FileNotFoundError("the state")
+
+    with pytest.raises(OperatorError, match="FileNotFoundError: the state"):
+        ask(serve(answer), {})
+
+
 def test_a_client_that_says_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tunnel.drivers.control._REQUEST_TIME", 0.01)
     assert raw(serve(lambda _: {}), b'{"half": ') == b""

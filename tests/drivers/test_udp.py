@@ -3,13 +3,15 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tunnel.core.machine import Transmit
 from tunnel.dataplane.train import join
 from tunnel.drivers import udp
+from tunnel.drivers.network import configure_interface
+from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError, UsageError
 from tunnel.wire.endpoint import Endpoint
@@ -88,6 +90,28 @@ def test_a_train_too_large_for_one_call_is_sent_singly() -> None:
     assert a.errors == ({"train refused": 1} if a.sends_trains else {})
     a.close()
     b.close()
+
+
+@pytest.mark.root
+def test_a_train_wider_than_the_route_is_fragmented_or_counted(
+    in_namespace: Callable[[Callable[[], None]], None],
+) -> None:
+    def check() -> None:
+        tun = TunDevice("pt0")
+        configure_interface("pt0", ["10.7.0.1/24", "fd00::1/64"], 1280)
+        may, may_not = UdpSocket(None, 0), UdpSocket(None, 0, mtu_discover=udp.PROBE)
+        for host in ("10.7.0.2", "fd00::2"):
+            train = Transmit(bytes(3 * 1400), Endpoint(host, 9), segment_size=1400)
+            assert may.transmit(train)
+            assert len(tun.read(99)) == 6
+            assert not may_not.transmit(train)
+            assert tun.read(99) == []
+            narrow = Transmit(bytes(3 * 1200), Endpoint(host, 9), segment_size=1200)
+            assert may_not.transmit(narrow)
+            assert len(tun.read(99)) == 3
+        assert may_not.errors["EMSGSIZE"] == 6
+
+    in_namespace(check)
 
 
 def test_datagrams_outlive_the_next_receive(pair: tuple[UdpSocket, UdpSocket]) -> None:

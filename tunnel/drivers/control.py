@@ -109,16 +109,18 @@ class ControlServer:
             finally:
                 gevent.killall([answering, departure])
 
-    def _respond(self, client: Any, line: bytes) -> None:
+    def _respond(self, client: Any, asked: bytes) -> None:
         answers: Iterator[Body] | Body | None = None
         try:
-            answers = self._answer(_parsed(line))
+            answers = self._answer(_parsed(asked))
             for body in [answers] if isinstance(answers, dict) else answers:
-                client.sendall(_line(body))
+                line = _line(body)
+                try:
+                    client.sendall(line)
+                except OSError:
+                    return  # the client is gone
         except OperatorError as error:
             _send_error(client, str(error), error.exit_code)
-        except OSError:
-            pass  # the client is gone
         except Exception as error:
             log.exception("a request on the control socket failed")
             text = f"punchtun made a mistake ({type(error).__name__}: {error}): its log has more"

@@ -94,7 +94,12 @@ class NetworkWatch:
 
     def _link(self, kind: int, body: bytes) -> bool:
         _, _, index, flags, mask = _LINK.unpack_from(body)
-        name = _attributes(body, _LINK.size).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode()
+        name = (
+            _attributes(body, _LINK.size)
+            .get(_IFLA_IFNAME, b"")
+            .rstrip(b"\0")
+            .decode(errors="replace")
+        )
         if name in self._ignored_names:
             self._ignored.add(index)
         is_ignored, before = index in self._ignored, self._links.get(index)
