@@ -58,6 +58,8 @@ from tunnel.wire.rendezvous import Asked, FromServer, Gone, Grant, Introduction,
 from tunnel.wire.transport import TRANSPORT, parse_header
 
 KEEPALIVE_PAYLOAD = b""
+MAX_GUESSES = 8
+"""Endpoints that a handshake without relay is sent to."""
 
 
 class Node:
@@ -470,9 +472,10 @@ class Node:
         return routes or self._direct_guesses(peer)
 
     def _direct_guesses(self, peer: Peer) -> list[Endpoint]:
-        """Without server and path: where the peer was before."""
-        guesses = [Candidate(CandidateKind.HOST, endpoint) for endpoint in peer.known_endpoints]
-        return [candidate.endpoint for candidate in self._admit(guesses)][:4]
+        """Without relay and path: what the peer announced, and where it was before."""
+        known = [Candidate(CandidateKind.HOST, endpoint) for endpoint in peer.known_endpoints]
+        remembered = [candidate.endpoint for candidate in self._admit(known)]
+        return list(dict.fromkeys(peer.traversal.candidates + remembered))[:MAX_GUESSES]
 
     def _note_keys(self, peer: Peer, now: float) -> None:
         is_rekey = peer.has_keys

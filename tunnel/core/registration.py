@@ -181,6 +181,8 @@ class Registration:
         if session.handshakes == self._handshakes_seen:
             return
         self._handshakes_seen = session.handshakes
+        if self.rtt is None:
+            self.rtt = session.handshake_rtt
         if self.state is RegistrationState.UNREACHABLE:
             self.state = RegistrationState.REGISTERING
             self._tries = 0
@@ -198,7 +200,6 @@ class Registration:
         self.link.send(Register(self._sequence, rtt, self._network_tag, self._announcement), now)
         self._next_at = now + self._retry_delay()
         self._tries += 1
-        self._registered_try = now
 
     def _retry_delay(self) -> float:
         return float(max(FIRST_RETRY, 3 * (self.rtt or 0.0)) * 1.5**self._tries)
@@ -231,8 +232,6 @@ class Registration:
         self.alternate_port = message.alternate_port or None
         if message.sequence != self._sequence or self.state is not RegistrationState.REGISTERING:
             return
-        if self._tries == 1 and self.rtt is None:
-            self.rtt = now - self._registered_try
         self.state = RegistrationState.CONNECTED
         self._note_main(message.observed, now)
         assert self.link.endpoint is not None

@@ -78,9 +78,10 @@ class Session:
         self._may_initiate = may_initiate
         self._cookies = CookieGenerator(construction, remote_static)
         self._keypairs = Keypairs()
-        self._initiators: dict[int, Initiator] = {}
-        """Initiations under way by index, oldest first: on a slow path the response to an earlier
-        one arrives after the next was sent, and must still count."""
+        self._initiators: dict[int, tuple[Initiator, float]] = {}
+        """Initiations by index, oldest first, with the time they were sent. On a slow path the
+        response to an earlier one arrives after the next was sent and must still count; and so must
+        the responses to those after it, for the responder holds on to the newest only."""
         self._attempt_started = 0.0
         self._attempts = 0
         self._initiated_at = float("-inf")
@@ -91,6 +92,8 @@ class Session:
         self._outbox: list[bytes] = []
         self.handshakes = 0
         """Completed, in either role."""
+        self.handshake_rtt: float | None = None
+        """Seconds from our last answered initiation to its response."""
 
     # What the owner asks
 
@@ -106,19 +109,19 @@ class Session:
 
     @property
     def is_initiating(self) -> bool:
-        return bool(self._initiators)
+        return self._retransmit_at is not None
 
     # Commands
 
     def initiate(self, now: float) -> None:
         """Start a handshake, unless one is under way."""
-        if not self._initiators and self._may_initiate:
+        if self._retransmit_at is None and self._may_initiate:
             self._attempt_started, self._attempts = now, 0
             self._send_initiation(now)
 
     def restart_handshake(self, now: float) -> None:
         """Start a handshake, or send the one under way again at once (a new way has opened)."""
-        if not self._initiators:
+        if self._retransmit_at is None:
             self.initiate(now)
         elif now - self._initiated_at > INITIATION_SPACING:
             self._attempt_started, self._attempts = now, 0
@@ -165,12 +168,16 @@ class Session:
 
     def receive_response(self, response: Response, now: float) -> None:
         """Complete the handshake we started. Raises AuthenticationFailed, changing nothing."""
-        initiator = self._initiators.get(response.receiver)
-        if initiator is None:
+        if response.receiver not in self._initiators:
             raise AuthenticationFailed("response to no initiation of ours")
+        initiator, sent_at = self._initiators[response.receiver]
         sending, receiving = initiator.consume_response(response)
+        self.handshake_rtt = now - sent_at
+        while (index := next(iter(self._initiators))) != response.receiver:
+            del self._initiators[index]
+            self._indices.release(index)
         del self._initiators[response.receiver]
-        self._abandon()
+        self._retransmit_at = None
         self._add_keypair(
             Keypair(
                 sending_key=sending,
@@ -242,9 +249,8 @@ class Session:
             del self._initiators[oldest]
             self._indices.release(oldest)
         index = self._indices.allocate(self)
-        initiator = self._initiators[index] = Initiator(
-            self._construction, self._static, self.remote_static, self._preshared
-        )
+        initiator = Initiator(self._construction, self._static, self.remote_static, self._preshared)
+        self._initiators[index] = (initiator, now)
         # Whitened timestamps repeat within 16 ms; ours must grow with every initiation (§5.1).
         stamp = timestamp(self._wall_clock())
         if stamp <= self._sent_timestamp:

@@ -113,6 +113,11 @@ class Traversal:
         doubted_from = relay.doubted_from()
         return doubted_from is None or now < doubted_from + 2.0
 
+    @property
+    def candidates(self) -> list[Endpoint]:
+        """What the peer announced."""
+        return list(self._candidates)
+
     def paths(self) -> list[Path]:
         return list(self._paths.values())
 
@@ -241,15 +246,14 @@ class Traversal:
         self._checks.append((source, Pong(ping.transaction, reply, observed).pack()))
 
     def receive_pong(self, pong: Pong, source: Endpoint, now: float) -> None:
-        path = self._find(source)
-        if path is None or pong.transaction not in path.pending:
-            # An answer by another way than the question proves neither.
+        path = self._pinged_with(pong.transaction, source)
+        if path is None:
             return
         if pong.transaction in self._asked:
             self._asked.discard(pong.transaction)
             seconds = now - path.pending[pong.transaction]
-            self._answers.append((pong.transaction, seconds, source))
-        self._checks.append((source, Confirm(pong.reply).pack()))
+            self._answers.append((pong.transaction, seconds, path.endpoint))
+        self._checks.append((path.endpoint, Confirm(pong.reply).pack()))
         self._prove(path, path.pending[pong.transaction], now)
 
     def receive_confirm(self, confirm: Confirm, source: Endpoint, now: float) -> None:
@@ -393,6 +397,17 @@ class Traversal:
         self._retry_at, self._retries = None, 0
         self._rounds = self._rounds[:2]
         self._changes.append(Change("repaired", before, describe(path), "echo", lasted))
+
+    def _pinged_with(self, transaction: int, source: Endpoint) -> Path | None:
+        """The path whose check this answers. A pong through the relay answers relayed checks only;
+        one from another endpoint than was pinged answers still: the peer's mapping varies, and what
+        we send to the one endpoint comes back from the other."""
+        path = self._find(source)
+        if path is not None and transaction in path.pending:
+            return path
+        if source == RELAYED:
+            return None
+        return next((p for p in self._paths.values() if transaction in p.pending), None)
 
     def _find(self, endpoint: Endpoint) -> Path | None:
         return self.relay if endpoint == RELAYED else self._paths.get(endpoint)

@@ -1,0 +1,318 @@
+"""The three stages of the project's first notes, each with the real program and real NATs.
+
+1. A device behind a carrier's NAT contacts the server, and is reachable from there.
+2. Two devices behind NATs are introduced by the server and then talk directly; the addresses they
+   exchange are protected; errors are handled and retried.
+3. Keep-alives, and reconnection by itself, without restart, when the mapping is gone; one side may
+   only receive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .host import Host
+from .lab import Lab
+from .link import has_netem
+from .router import Router
+from .traffic import FileServer, Shell, ping_reaches, ping_stream, run_iperf
+from .wait import wait_until
+from .world import PORT, Node, World, growing
+
+pytestmark = pytest.mark.root
+
+MEGABYTE = 1_000_000
+
+
+class Sites:
+    """A home router with a host, and a home router behind a carrier's NAT with another."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.home = lab.home_router("homeA", public="198.51.100.7")
+        self.carrier = lab.carrier("cgn", public="192.0.2.33")
+        self.lte = self.carrier.home_router("lteR", lan="192.168.8.0/24")
+        self.a: Host = self.home.host("a")
+        self.b: Host = self.lte.host("b")
+
+
+@pytest.fixture
+def sites(lab: Lab) -> Sites:
+    return Sites(lab)
+
+
+# Stage 1
+
+
+def test_stage_1_a_device_behind_cgnat_is_reachable_from_the_server(
+    lab: Lab, world: World, tmp_path: Path
+) -> None:
+    modem = lab.carrier("cgn", public="192.0.2.33").host("modem")
+    vps = world.found("vps", world.vps)
+    device = world.join("device", modem, vps)
+    vps.wait("device")
+    for address in (device.ip4, device.ip6):
+        assert ping_reaches(world.vps, address)
+    for address in (vps.ip4, vps.ip6):
+        assert ping_reaches(modem, address)
+    files = FileServer(modem, device.ip4, tmp_path / "www", size=MEGABYTE)
+    assert files.fetch(world.vps) == MEGABYTE
+    world.wait_direct(vps, device)
+    shell = Shell(modem, device.ip4, world.vps)
+    assert shell.ask("echo $((6 * 7))") == "42"
+    shell.close()
+
+
+# Stage 2
+
+
+def test_stage_2_two_devices_behind_nats_are_introduced_and_talk_directly(
+    world: World, sites: Sites, tmp_path: Path
+) -> None:
+    attic, camera = world.pair(sites.a, sites.b)
+    assert attic.peer("camera")["path"]["remote"].startswith("192.0.2.33:")
+    assert camera.peer("attic")["path"]["remote"].startswith("198.51.100.7:")
+    files = FileServer(sites.b, camera.ip4, tmp_path / "www", size=5 * MEGABYTE)
+    counters = [world.vps.count_udp(PORT), world.vps.count_udp(PORT + 1)]
+    before = world.vps.interface_counters()
+    assert files.fetch(sites.a) == 5 * MEGABYTE
+    run_iperf(sites.b, sites.a, camera.ip4)
+    passed = sum(counter.received().bytes + counter.sent().bytes for counter in counters)
+    after = world.vps.interface_counters()
+    assert passed < 50_000
+    assert after.rx_bytes - before.rx_bytes < 100_000
+    assert world.server_status()["introductions"] >= 1
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_stage_2_both_tunnel_addresses_answer_from_both_sides(
+    world: World, sites: Sites, version: int
+) -> None:
+    attic, camera = world.pair(sites.a, sites.b)
+    target = {node.name: node.ip4 if version == 4 else node.ip6 for node in (attic, camera)}
+    assert ping_reaches(sites.a, target["camera"])
+    assert ping_reaches(sites.b, target["attic"])
+
+
+def test_stage_2_what_passes_the_server_is_sealed(lab: Lab, world: World, tmp_path: Path) -> None:
+    """Names, tunnel addresses, private addresses and relayed traffic: nothing of it is readable."""
+    varying = "address-and-port-dependent"  # On both sides: all traffic goes through the relay.
+    a = lab.home_router("homeA", public="198.51.100.7", mapping=varying).host("a")
+    carrier = lab.carrier("cgn", public="192.0.2.33", mapping=varying)
+    lte = carrier.home_router("lteR", lan="192.168.8.0/24")
+    b = lte.host("b")
+    file = tmp_path / "server.pcap"
+    argv = ["tcpdump", "-U", "-Z", "root", "-i", "any", "-w", str(file), "udp"]
+    tcpdump = world.vps.popen(argv)
+    tcpdump.wait_for("listening on")
+    attic = world.found("distillery-attic", a)
+    camera = world.join("distillery-camera", b, attic)
+    attic.wait(camera.name)
+    listener = b.udp_socket(7000, address=camera.ip4)
+    sender = a.udp_socket(address=attic.ip4)
+    secret = b"the vault opens at nine"
+    sender.sendto(secret, (camera.ip4, 7000))
+    assert listener.recv(100) == secret
+    assert world.server_status()["relayed_bytes"] > len(secret)
+    camera.stop()
+    attic.stop()
+    tcpdump.send_signal(2)
+    tcpdump.wait()
+    captured = file.read_bytes()
+    for seen in ("198.51.100.7", "192.0.2.33"):  # What the server does see: the capture is good.
+        assert ipaddress.ip_address(seen).packed in captured
+    for text in (b"distillery", b"attic", b"camera", secret):
+        assert text not in captured
+    inside = [a.ip4, b.ip4, lte.ip4, attic.ip4, attic.ip6, camera.ip4, camera.ip6]
+    for address in inside:
+        assert ipaddress.ip_address(address).packed not in captured, address
+        assert address.encode() not in captured, address
+
+
+def test_stage_2_loss_on_the_way_is_overcome(world: World, sites: Sites, tmp_path: Path) -> None:
+    """A quarter of all packets is lost on each side: retries do it."""
+    attic = world.found("attic", sites.a)
+    for router in (sites.home, sites.carrier):
+        router.shape(loss_percent=25)
+    camera = world.join("camera", sites.b, attic)
+    world.wait_direct(attic, camera)
+    for router in (sites.home, sites.carrier):
+        router.shape()
+    assert FileServer(sites.b, camera.ip4, tmp_path / "www", size=1000).fetch(sites.a) == 1000
+
+
+def test_stage_2_works_with_the_delays_of_the_internet(world: World, sites: Sites) -> None:
+    if not has_netem(sites.a.link.near):
+        pytest.skip("this kernel cannot delay packets")
+    sites.home.shape(delay_ms=20)
+    sites.carrier.shape(delay_ms=60)
+    attic, camera = world.pair(sites.a, sites.b)
+    assert ping_reaches(sites.a, camera.ip6)
+    assert ping_reaches(sites.b, attic.ip4)
+
+
+# Stage 3
+
+DISTURBANCES: dict[str, Callable[[Sites], None]] = {
+    "flush-home": lambda sites: sites.home.flush_mappings(),
+    "flush-lte": lambda sites: sites.lte.flush_mappings(),
+    "flush-carrier": lambda sites: sites.carrier.flush_mappings(),
+    "flush-all": lambda sites: flush(sites.home, sites.lte, sites.carrier),
+    "reboot-home": lambda sites: sites.home.reboot(),
+    "reboot-carrier": lambda sites: sites.carrier.reboot(),
+    "reboot-all": lambda sites: reboot(sites.home, sites.lte, sites.carrier),
+    "address-home": lambda sites: sites.home.change_public_address("198.51.100.99"),
+    "address-carrier": lambda sites: sites.carrier.change_public_address("192.0.2.99"),
+    "address-both": lambda sites: change_addresses(sites),
+}
+
+
+def flush(*routers: Router) -> None:
+    for router in routers:
+        router.flush_mappings()
+
+
+def reboot(*routers: Router) -> None:
+    for router in routers:
+        router.reboot()
+
+
+def change_addresses(sites: Sites) -> None:
+    sites.home.change_public_address("198.51.100.99")
+    sites.carrier.change_public_address("192.0.2.99")
+
+
+@contextlib.contextmanager
+def same_processes(*nodes: Node) -> Iterator[None]:
+    """Nobody restarts anything."""
+    pids = [node.process.pid for node in nodes]
+    yield
+    assert [node.process.pid for node in nodes] == pids
+    assert all(node.is_running for node in nodes)
+
+
+def packets_in(node: Node) -> Callable[[], int]:
+    interface = node.interface
+    return lambda: node.host.interface_counters(interface).rx_packets
+
+
+@pytest.mark.parametrize("name", DISTURBANCES)
+def test_stage_3_traffic_survives(world: World, sites: Sites, name: str) -> None:
+    attic, camera = world.pair(sites.a, sites.b)
+    arriving = packets_in(attic)
+    with same_processes(attic, camera):
+        stream = ping_stream(sites.a, camera.ip4, interval=0.02)
+        growing(arriving, 20)
+        DISTURBANCES[name](sites)
+        growing(arriving, 50)
+        world.wait_direct(attic, camera)
+        growing(arriving, 20)
+        result = stream.stop()
+    assert result.received > 70
+
+
+@pytest.mark.parametrize("name", ["flush-all", "reboot-all", "address-carrier"])
+@pytest.mark.parametrize("first", ["attic", "camera"])
+def test_stage_3_an_idle_pair_recovers_at_the_first_packets(
+    world: World, sites: Sites, name: str, first: str
+) -> None:
+    attic, camera = world.pair(sites.a, sites.b)
+    with same_processes(attic, camera):
+        DISTURBANCES[name](sites)
+        one, other = (attic, camera) if first == "attic" else (camera, attic)
+        assert ping_reaches(one.host, other.ip4)
+        world.wait_direct(attic, camera)
+
+
+@pytest.mark.parametrize("receiver", ["attic", "camera"])
+def test_stage_3_one_side_only_receives(world: World, sites: Sites, receiver: str) -> None:
+    """UDP one way, the receiver's program never answers; the receiver's NAT forgets, then moves."""
+    attic, camera = world.pair(sites.a, sites.b)
+    one, other = (camera, attic) if receiver == "attic" else (attic, camera)
+    router = sites.home if receiver == "attic" else sites.carrier
+    target = other.host.udp_socket(7000, address=other.ip4, timeout=15.0)
+    source = one.host.udp_socket(address=one.ip4)
+    stopped = threading.Event()
+
+    def send() -> None:
+        while not stopped.wait(0.02):
+            source.sendto(b"one way", (other.ip4, 7000))
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        with same_processes(attic, camera):
+            receive(target, 20)
+            for disturb in (router.flush_mappings, router.reboot):
+                disturb()
+                drain(target)
+                receive(target, 50)
+                world.wait_direct(attic, camera)
+    finally:
+        stopped.set()
+        sending.join()
+
+
+def receive(opened: socket.socket, count: int) -> None:
+    for _ in range(count):
+        assert opened.recv(100) == b"one way"
+
+
+def drain(opened: socket.socket) -> None:
+    """Take out what was queued before."""
+    timeout = opened.gettimeout()
+    opened.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            opened.recv(100)
+    opened.settimeout(timeout)
+
+
+def test_stage_3_a_download_survives(world: World, sites: Sites, tmp_path: Path) -> None:
+    attic, camera = world.pair(sites.a, sites.b)
+    files = FileServer(sites.b, camera.ip4, tmp_path / "www", size=6 * MEGABYTE)
+    with same_processes(attic, camera):
+        download = files.begin(sites.a, rate="3M")
+        for number, name in enumerate(("flush-carrier", "flush-home", "reboot-all"), 1):
+            enough = number * MEGABYTE
+            wait_until(lambda enough=enough: download.size > enough, what=f"{enough} bytes")
+            DISTURBANCES[name](sites)
+        assert download.finish() == 6 * MEGABYTE
+    world.wait_direct(attic, camera)
+
+
+def test_stage_3_a_shell_session_survives(world: World, sites: Sites) -> None:
+    attic, camera = world.pair(sites.a, sites.b)
+    shell = Shell(sites.b, camera.ip4, sites.a)
+    with same_processes(attic, camera):
+        assert shell.ask("value=kept; echo ready") == "ready"
+        for number, name in enumerate(("flush-all", "reboot-carrier", "address-home"), 1):
+            DISTURBANCES[name](sites)
+            assert shell.ask(f"echo $value {number}") == f"kept {number}"
+        world.wait_direct(attic, camera)
+    shell.close()
+
+
+def test_stage_3_mappings_are_kept_while_nobody_talks(world: World, lab: Lab) -> None:
+    """Idle for longer than the mapping lasts: the keep-alive (15 s) renews it in time."""
+    home = lab.home_router("homeA", public="198.51.100.7", udp_timeout_stream=20)
+    carrier = lab.carrier("cgn", public="192.0.2.33", udp_timeout_stream=20)
+    world.pair(home.host("a"), carrier.host("b"))
+
+    def renewed() -> set[tuple[str, int]]:
+        return {m["remote"] for m in home.mappings() if m["expires"] >= 19}
+
+    def peers() -> set[tuple[str, int]]:
+        return {m["remote"] for m in home.mappings() if m["remote"][0] == "192.0.2.33"}
+
+    kept = wait_until(peers, what="the mapping of the pair")
+    # Once young again after the traffic of the beginning has ended, and never gone in between.
+    wait_until(lambda: not kept & renewed(), timeout=10.0, what="silence")
+    wait_until(lambda: kept & renewed(), timeout=20.0, interval=0.2, what="a keep-alive")
+    assert kept <= peers()

@@ -1,0 +1,235 @@
+"""A rendezvous server and nodes of one network, on a simulated internet: the real core, no driver.
+
+::
+
+        server 203.0.113.10                      everything runs in virtual time
+              |
+        == internet ==
+          |        |
+        NAT a    NAT b          each a Nat, a chain of them from the inside out, or None
+          |        |
+          a        b            tunnel addresses 10.9.0.1, 10.9.0.2, ...
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from itertools import pairwise
+from typing import Any
+
+from tests.sim.host import Host
+from tests.sim.nat import Firewall
+from tests.sim.network import VirtualInternet
+from tests.sim.theory import Side
+from tests.sim.topology import Router
+from tunnel.core.configuration import KnownPeer, LocalInterface, NodeConfig, ServerConfig
+from tunnel.core.membership import derive_ula, found_network, sign_certificate
+from tunnel.core.node import Node
+from tunnel.core.peer import Peer
+from tunnel.core.rendezvous import RendezvousServer
+from tunnel.noise.keys import PrivateKey, SigningKey
+from tunnel.wire.certificate import Certificate
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.invitation import ServerUrl
+
+SERVER_PORT = 12345
+
+
+class World:
+    def __init__(self, seed: int = 1, *, delay: float = 0.01, relay: bool = True) -> None:
+        self.net = VirtualInternet(seed, delay=delay)
+        self.server_host = self.net.add_host(
+            "server", "203.0.113.10", ports=(SERVER_PORT, SERVER_PORT + 1)
+        )
+        random_bytes = self.server_host.random_bytes
+        self._server_config = ServerConfig(
+            PrivateKey.generate(random_bytes), random_bytes(16), relay
+        )
+        self._url = ServerUrl(
+            "203.0.113.10",
+            SERVER_PORT,
+            self._server_config.static.public_key.data,
+            self._server_config.access_token,
+        )
+        self._signing_key = SigningKey.generate(random_bytes)
+        self._secret = random_bytes(32)
+        self._keys: dict[str, PrivateKey] = {}
+        self._certificates: dict[str, Certificate] = {}
+        self._ports: dict[str, int] = {}
+        self.hosts: dict[str, Host] = {}
+        self.start_server()
+
+    # Building
+
+    def start_server(self) -> None:
+        """Start it, or start it anew with nothing remembered but its key."""
+        self.server_host.start(
+            RendezvousServer(
+                self._server_config,
+                now=self.server_host.now,
+                random_bytes=self.server_host.random_bytes,
+                wall_clock=self.server_host.wall_clock,
+            )
+        )
+
+    @property
+    def server(self) -> RendezvousServer:
+        machine = self.server_host.machine
+        assert isinstance(machine, RendezvousServer)
+        return machine
+
+    def add_node(
+        self, name: str, side: Side = None, *, behind: Router | None = None, delay: float = 0.0
+    ) -> Node:
+        """A started member behind `side`, or on the LAN of `behind`."""
+        chain = () if side is None else side if isinstance(side, (list, tuple)) else (side,)
+        for number, nat in enumerate(reversed(chain)):
+            behind = self.net.add_router(nat, f"nat-{name}{number}", behind=behind)
+        address = f"5.77.0.{len(self.hosts) + 1}" if isinstance(behind, Firewall) else None
+        host = self.net.add_host(name, address, behind=behind)
+        if delay:
+            host.link.set(delay=delay)
+        self.hosts[name] = host
+        return self.start_node(name)
+
+    def start_node(self, name: str, known_peers: tuple[KnownPeer, ...] = ()) -> Node:
+        """Start it, or start its process anew, with its key and certificate."""
+        host = self.hosts[name]
+        certificate = self._certificates.get(name) or self._certify(name, host)
+        identity, _ = found_network(
+            signing_key=self._signing_key,
+            secret=self._secret,
+            static=self._keys[name],
+            name=name,
+            address=ipaddress.IPv4Interface("10.9.0.1/24"),
+            wall_time=0,
+        )
+        node = Node(
+            NodeConfig(self._keys[name], identity, certificate, self._url, known_peers),
+            now=host.now,
+            random_bytes=host.random_bytes,
+            wall_clock=host.wall_clock,
+        )
+        host.start(node)
+        if name in self._ports:  # The driver takes the port of last time, if it can.
+            host.close_socket(0)
+            host.open_socket(0, self._ports[name])
+        self._ports[name] = host.endpoint().port
+        self.tell_addresses(name)
+        host.call(
+            lambda node, now: node.set_server_endpoints([Endpoint("203.0.113.10", 12345)], now)
+        )
+        return node
+
+    def tell_addresses(self, name: str) -> None:
+        """As the driver does at start and when netlink reports a change."""
+        host = self.hosts[name]
+        interfaces: list[LocalInterface] = []
+        for address in host.addresses:
+            length = 128 if ":" in address else 24
+            interfaces.append(ipaddress.ip_interface(f"{address}/{length}"))
+        port = host.endpoint().port
+        host.call(lambda node, now: node.network_changed(interfaces, port, now))
+
+    def _certify(self, name: str, host: Host) -> Certificate:
+        number = len(self._certificates) + 1
+        key = self._keys[name] = PrivateKey.generate(host.random_bytes)
+        certificate = Certificate(
+            key=key.public_key.data,
+            name=name,
+            addresses=(
+                ipaddress.IPv4Interface(f"10.9.0.{number}/24"),
+                derive_ula(self._signing_key.verify_key, key.public_key),
+            ),
+            serial=number,
+            issued=0,
+        )
+        self._certificates[name] = sign_certificate(certificate, self._signing_key)
+        return self._certificates[name]
+
+    # Looking
+
+    def certificate(self, name: str) -> bytes:
+        return self._certificates[name].pack()
+
+    def node(self, name: str) -> Node:
+        machine = self.hosts[name].machine
+        assert isinstance(machine, Node)
+        return machine
+
+    def peer(self, name: str, of: str) -> Peer:
+        found = self.node(name).find_peer(of)
+        assert found is not None, f"{name} does not know {of}"
+        return found
+
+    def state(self, name: str, of: str) -> str:
+        found = self.node(name).find_peer(of)
+        return "unknown" if found is None else found.state(self.hosts[name].now)
+
+    def states(self, a: str = "a", b: str = "b") -> set[str]:
+        return {self.state(a, b), self.state(b, a)}
+
+    def is_direct(self, a: str = "a", b: str = "b") -> bool:
+        return self.states(a, b) == {"direct"}
+
+    def wait_until_direct(self, a: str = "a", b: str = "b", timeout: float = 10.0) -> bool:
+        return self.net.run_until_true(lambda: self.is_direct(a, b), timeout)
+
+    def events(self, name: str, kind: type) -> list[Any]:
+        return [event for _, event in self.hosts[name].events if isinstance(event, kind)]
+
+    # Traffic
+
+    def packet(self, source: str, destination: str, payload: bytes = b"") -> bytes:
+        """A UDP-less IPv4 packet: our routing reads no further than its addresses."""
+        ips = [self._certificates[name].addresses[0].ip.packed for name in (source, destination)]
+        length = 20 + len(payload)
+        header = bytes([0x45, 0]) + length.to_bytes(2, "big") + bytes(8)
+        return header + b"".join(ips) + payload
+
+    def stream(
+        self, source: str, destination: str, duration: float, interval: float = 0.01
+    ) -> Stream:
+        """Numbered packets for `duration` seconds of virtual time, scheduled from now."""
+        stream = Stream(self, source, destination)
+        for number in range(round(duration / interval)):
+            self.net.call_later(number * interval, stream.send, number)
+        return stream
+
+
+class Stream:
+    """What was sent and what arrived."""
+
+    def __init__(self, world: World, source: str, destination: str) -> None:
+        self._world = world
+        self._source = world.hosts[source]
+        self._destination = world.hosts[destination]
+        self._header = world.packet(source, destination, bytes(4))[:-4]
+        self.sent: list[float] = []
+
+    def send(self, number: int) -> None:
+        self.sent.append(self._world.net.now)
+        self._source.send_packet(self._header + number.to_bytes(4, "big"))
+
+    @property
+    def arrivals(self) -> dict[int, float]:
+        """Number → first arrival."""
+        found: dict[int, float] = {}
+        for at, packet in self._destination.packets_received:
+            if packet[:-4] == self._header:
+                found.setdefault(int.from_bytes(packet[-4:], "big"), at)
+        return found
+
+    @property
+    def copies(self) -> int:
+        """Packets that arrived, each counted as often as it did."""
+        return sum(1 for _, p in self._destination.packets_received if p[:-4] == self._header)
+
+    @property
+    def lost(self) -> int:
+        return len(self.sent) - len(self.arrivals)
+
+    @property
+    def longest_gap(self) -> float:
+        times = sorted(self.arrivals.values())
+        return max((b - a for a, b in pairwise(times)), default=float("inf"))
