@@ -8,6 +8,7 @@ All programs are the real ones; the NATs are the kernel's. Run it with ``scripts
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import shutil
@@ -18,6 +19,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+# Until there is something to clean up, Ctrl-C just ends it.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -155,7 +159,7 @@ class Pings:
             first.setdefault(int(sequence), float(at))
         times = sorted(first.values())
         self.lost = self.count - len(first)
-        self.longest_gap = max((b - a for a, b in zip(times, times[1:], strict=False)), default=0.0)
+        self.longest_gap = max((b - a for a, b in itertools.pairwise(times)), default=0.0)
         if max(first) < self.count - 20:
             raise Failure(
                 f"replies from {self._address} ceased: the last one was {max(first)} of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import signal
@@ -48,10 +49,10 @@ class PingStream:
         """When it has ended."""
         self.process.wait(self._expected)
         text = self.process.stdout
-        replies = [(float(m[1]), int(m[2]), m[4]) for m in _REPLY.finditer(text)]
+        replies = [(float(m[1]), int(m[2]), m[3]) for m in _REPLY.finditer(text)]
         first = [(at, sequence) for at, sequence, rest in replies if "DUP" not in rest]
         times = sorted(at for at, _ in first)
-        gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         found = _SENT.search(text)
         assert found, self.process.tail()
         sent = int(found[1])

@@ -24,7 +24,7 @@ class HostMachine(Protocol):
     ``send_packets(packets, now) -> Sequence[Transmit] | None``."""
 
     def receive_datagrams(
-        self, datagrams: list[Buffer], source: Endpoint, now: float, local: int, /
+        self, datagrams: Any, source: Endpoint, now: float, local: int, /
     ) -> Sequence[Buffer] | None: ...
 
     def datagrams_to_send(self, now: float, /) -> Sequence[Transmit]: ...

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
-from tunnel.core.candidates import admit_candidates, gather_candidates
+from tunnel.core.announcer import Announcer
 from tunnel.core.configuration import LocalInterface, NodeConfig
 from tunnel.core.events import (
     Event,
@@ -32,16 +32,15 @@ from tunnel.core.machine import RandomBytes, Transmit, WallClock
 from tunnel.core.membership import InvitationLedger
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
+from tunnel.core.peer_table import PeerTable
 from tunnel.core.registration import Registration
-from tunnel.core.routes import RoutingTable, host_network
 from tunnel.core.server_session import ServerSession
 from tunnel.core.session import Session
 from tunnel.core.status import describe_node
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PublicKey
-from tunnel.noise.sealing import open_blob, seal_blob
-from tunnel.wire.candidate import Announcement, Candidate, CandidateKind, parse_announcement
+from tunnel.wire.candidate import Candidate, CandidateKind
 from tunnel.wire.check import CallMe, Confirm, GoodBye, Ping, Pong, parse_check
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.handshake import (
@@ -91,19 +90,22 @@ class Node:
             wall_clock=wall_clock,
         )
         self.registration = Registration(link, config.identity.tag, random_bytes)
-        self.peers: dict[bytes, Peer] = {}
-        self._by_session: dict[Session, Peer] = {}
-        self._by_channel: dict[int, Peer] = {}
-        self._routes: RoutingTable[Peer] = RoutingTable()
-        self._instance = int.from_bytes(random_bytes(4), "little")
-        self._interfaces: tuple[LocalInterface, ...] = ()
-        self._port = 0
-        self._candidates: tuple[Candidate, ...] | None = None
+        self.peers = PeerTable(
+            static=config.static,
+            identity=config.identity,
+            indices=self._indices,
+            random_bytes=random_bytes,
+            wall_clock=wall_clock,
+        )
+        self._announcer = Announcer(config, random_bytes, wall_clock)
         self._pending_grants: list[Grant] = []
         self._events: deque[Event] = deque()
         self._outbox: list[Transmit] = []
         for known in config.known_peers:
-            self._remember(known.certificate, known.endpoints)
+            try:
+                self._remember(known.certificate, known.endpoints)
+            except (Malformed, AuthenticationFailed) as error:
+                self.drops[f"remembered peer: {error}"] += 1
 
     # Commands
 
@@ -117,17 +119,16 @@ class Node:
 
         `interfaces` without loopback, link-local and our own tunnel; `port` is our UDP port.
         """
-        is_first = self._candidates is None
-        self._interfaces = tuple(interfaces)
-        self._port = port
+        is_first = self._announcer.candidates is None
+        self._announcer.set_network(interfaces, port)
         self._announce(now)
         if is_first:
-            for peer in self.peers.values():
+            for peer in self.peers:
                 if self._direct_guesses(peer):
                     peer.session.initiate(now)
         else:
             self.registration.refresh(now)
-            for peer in self.peers.values():
+            for peer in self.peers:
                 if peer.session.is_established(now):
                     peer.traversal.punch(now, "network changed")
                     peer.traversal.call_peer(now)
@@ -175,14 +176,11 @@ class Node:
 
     def find_peer(self, name: str) -> Peer | None:
         """By name, or by tunnel address."""
-        for peer in self.peers.values():
-            if peer.name == name or name in (str(i.ip) for i in peer.certificate.addresses):
-                return peer
-        return None
+        return self.peers.find(name)
 
     def close(self, now: float) -> None:
         """Say good-bye to peers and server. What is then to be sent is the last."""
-        for peer in self.peers.values():
+        for peer in self.peers:
             if peer.session.is_established(now):
                 self._send(peer, GoodBye().pack(), now)
         self.registration.close(now)
@@ -197,7 +195,7 @@ class Node:
             except Malformed as error:
                 self.drops[f"sent: {error}"] += 1
                 continue
-            peer = self._routes.find(header.destination)
+            peer = self.peers.routes.find(header.destination)
             if peer is None:
                 self.drops["sent: no route"] += 1
                 continue
@@ -239,12 +237,12 @@ class Node:
 
     def get_timer(self) -> float | None:
         times = [self.registration.get_timer()]
-        times += [peer.get_timer() for peer in self.peers.values()]
+        times += [peer.get_timer() for peer in self.peers]
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         self.registration.handle_timer(now)
-        for peer in self.peers.values():
+        for peer in self.peers:
             peer.handle_timer(now)
         self._collect(now)
 
@@ -258,7 +256,7 @@ class Node:
             if not self.registration.link.is_server(source):
                 raise Malformed("relay envelope not from the server")
             channel, inner = parse_relay(datagram)
-            if channel not in self._by_channel or inner[0] == RELAY:
+            if not self.peers.has_channel(channel) or inner[0] == RELAY:
                 raise Malformed("unknown channel")
             self._receive(inner, RELAYED, now, packets)
         elif kind == INITIATION:
@@ -298,7 +296,7 @@ class Node:
             self.registration.receive_response(response, source, now)
             return
         session.receive_response(response, now)
-        self._note_keys(self._by_session[session], now)
+        self._note_keys(self.peers.of_session(session), now)
 
     def _receive_frame(
         self, datagram: bytes, source: Endpoint, now: float, packets: list[bytes]
@@ -312,7 +310,7 @@ class Node:
             if message is not None:
                 self._receive_from_server(self.registration.receive(message, now), now)
             return
-        peer = self._by_session[session]
+        peer = self.peers.of_session(session)
         try:
             payload = session.open(receiver, counter, datagram, now)
         except AuthenticationFailed as error:
@@ -331,7 +329,7 @@ class Node:
 
     def _receive_packet(self, peer: Peer, payload: bytes, now: float, packets: list[bytes]) -> None:
         header = parse_ip_header(payload)
-        if self._routes.find(header.source) is not peer:
+        if self.peers.routes.find(header.source) is not peer:
             raise AuthenticationFailed("inner source is not the peer's")
         peer.traversal.note_activity(now)
         peer.counters.rx_packets += 1
@@ -348,7 +346,7 @@ class Node:
         elif isinstance(check, Confirm):
             traversal.receive_confirm(check, source, now)
         elif isinstance(check, CallMe):
-            admitted = self._admit(check.candidates)
+            admitted = self._announcer.admit(check.candidates)
             traversal.receive_call(CallMe(check.start, admitted), now)
         else:
             self._lose_peer(peer, "it said good-bye")
@@ -360,7 +358,7 @@ class Node:
             peer = self.peers.get(message.peer)
             if peer is not None:
                 moved = Candidate(CandidateKind.SERVER_REFLEXIVE, message.endpoint)
-                for candidate in self._admit([moved]):
+                for candidate in self._announcer.admit([moved]):
                     peer.traversal.add_candidate(candidate)
                     peer.traversal.punch(now, "the server saw it move")
         elif isinstance(message, Gone):
@@ -373,32 +371,18 @@ class Node:
             self._receive_join_request(message, now)
 
     def _receive_introduction(self, message: Introduction, now: float) -> None:
-        identity = self.config.identity
-        blob = open_blob(
-            identity.announcement_key, message.announcement, message.peer + identity.tag
-        )
-        announcement = parse_announcement(blob)
-        certificate = identity.verify(announcement.certificate, self._wall_clock())
-        if certificate.key != message.peer or message.peer == self.config.certificate.key:
-            raise AuthenticationFailed("announcement of another node")
+        announcement, _ = self._announcer.open(message)
         peer = self._remember(announcement.certificate, ())
-        if peer is None:
-            return
         if announcement.instance != peer.instance:
             if peer.instance is not None:
                 peer.restart()
-            peer.instance, peer.announced_at = announcement.instance, announcement.issued
+            peer.instance = announcement.instance
         elif announcement.issued < peer.announced_at:
             raise AuthenticationFailed("announcement older than the one held")
         peer.announced_at = announcement.issued
         peer.is_online = True
-        observed = Candidate(CandidateKind.SERVER_REFLEXIVE, message.observed)
-        known = [c for c in announcement.candidates if c.endpoint != message.observed]
-        peer.traversal.set_candidates(self._admit([*known, observed]))
-        if message.channel:
-            self._by_channel.pop(peer.channel, None)
-            peer.channel = message.channel
-            self._by_channel[message.channel] = peer
+        peer.traversal.set_candidates(self._announcer.admit_introduced(message, announcement))
+        self.peers.set_channel(peer, message.channel)
         peer.traversal.set_relay(bool(peer.channel), now)
         # Both sides start when the response has reached the initiator and its first frame us.
         settle = 1.5 * (message.peer_rtt / 1e6 + (self.registration.rtt or 0.0))
@@ -447,7 +431,7 @@ class Node:
         """Gather what the parts want sent and reported."""
         self._announce(now)
         self._events.extend(self.registration.take_events())
-        for peer in self.peers.values():
+        for peer in self.peers:
             traversal = peer.traversal
             for endpoint, payload in traversal.take_checks():
                 frame = peer.session.seal(payload, now)
@@ -474,7 +458,7 @@ class Node:
     def _direct_guesses(self, peer: Peer) -> list[Endpoint]:
         """Without relay and path: what the peer announced, and where it was before."""
         known = [Candidate(CandidateKind.HOST, endpoint) for endpoint in peer.known_endpoints]
-        remembered = [candidate.endpoint for candidate in self._admit(known)]
+        remembered = [candidate.endpoint for candidate in self._announcer.admit(known)]
         return list(dict.fromkeys(peer.traversal.candidates + remembered))[:MAX_GUESSES]
 
     def _note_keys(self, peer: Peer, now: float) -> None:
@@ -498,42 +482,15 @@ class Node:
 
     # Membership and candidates
 
-    def _remember(self, packed: bytes, endpoints: Sequence[Endpoint]) -> Peer | None:
-        """The peer with this certificate, new or known. None if it may not be one."""
-        try:
-            certificate = self.config.identity.verify(packed, self._wall_clock())
-        except (Malformed, AuthenticationFailed) as error:
-            self.drops[f"certificate: {error}"] += 1
-            return None
-        if certificate.key == self.config.certificate.key:
-            return None
-        peer = self.peers.get(certificate.key)
-        if peer is not None and certificate.serial <= peer.certificate.serial:
-            return peer
-        if peer is None:
-            session = Session(
-                construction=PUNCHTUN,
-                static=self.config.static,
-                remote_static=PublicKey(certificate.key),
-                preshared=self.config.identity.preshared,
-                indices=self._indices,
-                random_bytes=self._random_bytes,
-                wall_clock=self._wall_clock,
-            )
-            peer = Peer(certificate, packed, session, self._random_bytes)
-            peer.traversal.set_local_candidates(self._candidates or ())
-            self.peers[certificate.key] = peer
-            self._by_session[session] = peer
+    def _remember(self, packed: bytes, endpoints: Sequence[Endpoint]) -> Peer:
+        """Raises Malformed, AuthenticationFailed."""
+        count = len(self.peers)
+        peer, has_news = self.peers.remember(packed, endpoints)
+        if len(self.peers) > count:
+            peer.traversal.set_local_candidates(self._announcer.candidates or ())
             self._events.append(PeerIntroduced(peer.name))
-        else:
-            self._routes.remove_target(peer)
-            peer.certificate, peer.packed_certificate = certificate, packed
-        peer.known_endpoints = tuple(endpoints)
-        for interface in certificate.addresses:
-            self._routes.add(host_network(interface.ip), peer)
-        for route in certificate.routes:
-            self._routes.add(route, peer)
-        self._events.append(PeersChanged())
+        if has_news:
+            self._events.append(PeersChanged())
         return peer
 
     def _lose_peer(self, peer: Peer, reason: str) -> None:
@@ -541,38 +498,19 @@ class Node:
         peer.restart()
         self._events.append(PeerGone(peer.name, reason))
 
-    def _admit(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        return admit_candidates(candidates, self._interfaces, self.config.certificate.addresses)
-
     def _announce(self, now: float) -> None:
         """Tell the server, and through it the peers, when our candidates have changed."""
-        if not self._port:
+        before = self._announcer.candidates
+        if not self._announcer.gather(self.registration.reflexive_endpoints()):
             return
-        reflexive = self.registration.reflexive_endpoints()
-        candidates = gather_candidates(self._interfaces, self._port, reflexive)
-        if candidates == self._candidates:
-            return
-        had_before, self._candidates = self._candidates, candidates
-        for peer in self.peers.values():
+        candidates = self._announcer.candidates or ()
+        for peer in self.peers:
             peer.traversal.set_local_candidates(candidates)
         main = self.registration.main_observed
-        if had_before is not None and set(candidates) - set(had_before) <= {
-            Candidate(CandidateKind.SERVER_REFLEXIVE, main) if main else None
-        }:
+        if before is not None and {c.endpoint for c in candidates if c not in before} <= {main}:
             # The server itself saw the only news: it tells the peers without being told.
             return
-        announcement = Announcement(
-            self._instance,
-            int(self._wall_clock() * 1e6),
-            self.config.certificate.pack(),
-            candidates,
-        )
-        identity = self.config.identity
-        associated = self.config.certificate.key + identity.tag
-        sealed = seal_blob(
-            identity.announcement_key, announcement.pack(), self._random_bytes(24), associated
-        )
-        self.registration.announce(sealed, now)
+        self.registration.announce(self._announcer.seal(), now)
 
     def status(self, now: float) -> dict[str, Any]:
         """A snapshot for people and programs; the format of ``punchtun status --json``."""

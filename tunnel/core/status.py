@@ -47,7 +47,7 @@ def describe_node(node: Node, now: float) -> dict[str, Any]:
         },
         "peers": [
             describe_peer(peer, now, config.mtu)
-            for peer in sorted(node.peers.values(), key=lambda peer: peer.name)
+            for peer in sorted(node.peers, key=lambda peer: peer.name)
         ],
         "drops": dict(node.drops),
     }

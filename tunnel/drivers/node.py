@@ -277,7 +277,7 @@ class NodeDriver:
         self._state.write_json(PEERS_FILE, self._pack_peers())
 
     def _pack_peers(self) -> dict[str, Any]:
-        return pack_peers(self.node.peers.values()) | {"listen_port": self._socket.port}
+        return pack_peers(self.node.peers) | {"listen_port": self._socket.port}
 
 
 def _snake_case(name: str) -> str:

@@ -58,7 +58,7 @@ class NodeControl:
     def _require_peer(self, name: Any) -> str:
         peer = self._driver.node.find_peer(str(name))
         if peer is None:
-            known = ", ".join(sorted(p.name for p in self._driver.node.peers.values())) or "nobody"
+            known = ", ".join(sorted(p.name for p in self._driver.node.peers)) or "nobody"
             raise PeerUnavailable(f"no peer is called {name}; known here: {known}")
         return peer.name
 
@@ -113,7 +113,7 @@ class NodeControl:
             if not must_be_direct:
                 is_connected = self._driver.node.registration.is_connected
                 return ("connected", 0) if is_connected else ("unreachable", 5)
-            states = [peer.state(clock.now()) for peer in self._driver.node.peers.values()]
+            states = [peer.state(clock.now()) for peer in self._driver.node.peers]
             if "direct" in states:
                 return "direct", 0
             return ("relayed", 3) if "relayed" in states else ("offline", 4)

@@ -1,0 +1,102 @@
+"""The peers of a node, and the three ways of finding one: by key, by session, by relay channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tunnel.core.indices import IndexTable
+from tunnel.core.machine import RandomBytes, WallClock
+from tunnel.core.membership import NetworkIdentity
+from tunnel.core.peer import Peer
+from tunnel.core.routes import RoutingTable, host_network
+from tunnel.core.session import Session
+from tunnel.errors import AuthenticationFailed
+from tunnel.noise.handshake import PUNCHTUN
+from tunnel.noise.keys import PrivateKey, PublicKey
+from tunnel.wire.endpoint import Endpoint
+
+
+class PeerTable:
+    def __init__(
+        self,
+        *,
+        static: PrivateKey,
+        identity: NetworkIdentity,
+        indices: IndexTable[Session],
+        random_bytes: RandomBytes,
+        wall_clock: WallClock,
+    ) -> None:
+        self.routes: RoutingTable[Peer] = RoutingTable()
+        """Whose an inner address is."""
+        self._static = static
+        self._identity = identity
+        self._indices = indices
+        self._random_bytes = random_bytes
+        self._wall_clock = wall_clock
+        self._by_key: dict[bytes, Peer] = {}
+        self._by_session: dict[Session, Peer] = {}
+        self._by_channel: dict[int, Peer] = {}
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._by_key.values())
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def get(self, key: bytes) -> Peer | None:
+        return self._by_key.get(key)
+
+    def of_session(self, session: Session) -> Peer:
+        return self._by_session[session]
+
+    def has_channel(self, channel: int) -> bool:
+        return channel in self._by_channel
+
+    def find(self, name: str) -> Peer | None:
+        """By name, or by tunnel address."""
+        for peer in self:
+            if peer.name == name or name in (str(i.ip) for i in peer.certificate.addresses):
+                return peer
+        return None
+
+    def set_channel(self, peer: Peer, channel: int) -> None:
+        """The server's number for the pair; 0 changes nothing."""
+        if channel:
+            self._by_channel.pop(peer.channel, None)
+            peer.channel = channel
+            self._by_channel[channel] = peer
+
+    def remember(self, packed: bytes, endpoints: Sequence[Endpoint]) -> tuple[Peer, bool]:
+        """The peer of this certificate, and whether there was news in it.
+
+        Raises Malformed, or AuthenticationFailed: not of this network, expired, or our own.
+        """
+        certificate = self._identity.verify(packed, self._wall_clock())
+        if certificate.key == self._static.public_key.data:
+            raise AuthenticationFailed("our own certificate")
+        peer = self._by_key.get(certificate.key)
+        if peer is not None and certificate.serial <= peer.certificate.serial:
+            return peer, False
+        if peer is None:
+            session = Session(
+                construction=PUNCHTUN,
+                static=self._static,
+                remote_static=PublicKey(certificate.key),
+                preshared=self._identity.preshared,
+                indices=self._indices,
+                random_bytes=self._random_bytes,
+                wall_clock=self._wall_clock,
+            )
+            peer = Peer(certificate, packed, session, self._random_bytes)
+            self._by_key[certificate.key] = peer
+            self._by_session[session] = peer
+        else:
+            self.routes.remove_target(peer)
+            peer.certificate, peer.packed_certificate = certificate, packed
+        if endpoints:
+            peer.known_endpoints = tuple(endpoints)
+        for interface in certificate.addresses:
+            self.routes.add(host_network(interface.ip), peer)
+        for route in certificate.routes:
+            self.routes.add(route, peer)
+        return peer, True
