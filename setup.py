@@ -27,6 +27,8 @@ setup(
         "pynacl>=1.6",
         "click>=8.1",
         "pyroute2>=0.7.12",
+        "segno>=1.6",
+        'tomli>=2.0; python_version < "3.11"',
     ],
     extras_require={
         "dev": [

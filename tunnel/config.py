@@ -13,10 +13,18 @@ Keys, tokens and certificates are base64url.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 from tunnel.core.configuration import KnownPeer
 from tunnel.core.membership import Invitation, InvitationLedger, NetworkIdentity
@@ -188,6 +196,53 @@ def parse_server_state(content: Json) -> ServerState:
 
 
 # What people type
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What was typed after ``punchtun up``, or stands in its configuration file under the same
+    names with underscores. None: not given."""
+
+    join: str | None = None
+    server: str | None = None
+    name: str | None = None
+    ip: str | None = None
+    interface: str | None = None
+    mtu: int | None = None
+    listen_port: int | None = None
+    log_format: str | None = None
+    state_dir: str | None = None
+
+    def completed_by(self, other: UpOptions) -> UpOptions:
+        """These options, and where they are silent `other`'s."""
+        return UpOptions(
+            **{
+                each.name: getattr(other if getattr(self, each.name) is None else self, each.name)
+                for each in fields(self)
+            }
+        )
+
+
+def read_up_config(path: str) -> UpOptions:
+    """Raises UsageError: unreadable, no TOML, an unknown key (naming the nearest), a wrong type."""
+    try:
+        content = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"--config {path}: this is no TOML: {error}") from error
+    known = {
+        each.name: int if each.name in ("mtu", "listen_port") else str for each in fields(UpOptions)
+    }
+    for key, value in content.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise UsageError(f"--config {path}: unknown key '{key}'; {hint}")
+        if type(value) is not known[key]:
+            kind = "a whole number" if known[key] is int else "a string in quotes"
+            raise UsageError(f"--config {path}: {key} must be {kind}")
+    return UpOptions(**content)
 
 
 def read_server_url(text: str) -> ServerUrl:

@@ -25,7 +25,10 @@ state_dir = click.option(
 @click.option("--interface", metavar="IF", help="Name of the interface. [default: punchtun0, …]")
 @click.option("--mtu", type=int, help="Of the interface, in bytes. [default: 1280]")
 @click.option("--listen-port", type=click.IntRange(1, 65535), help="UDP port. [default: random]")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text]")
+@click.option(
+    "--config", metavar="FILE", help="TOML file with these options; see docs/operations.md."
+)
 @state_dir
 def up(
     join: str | None,
@@ -35,7 +38,8 @@ def up(
     interface: str | None,
     mtu: int | None,
     listen_port: int | None,
-    log_format: str,
+    log_format: str | None,
+    config: str | None,
     state_dir: str | None,
 ) -> None:
     """Bring the tunnel up and stay in the foreground. Needs root.
@@ -43,13 +47,17 @@ def up(
     JOIN is a join string, a file that holds one, or - for standard input. With --server and no
     JOIN the first call creates a network. Later plain `punchtun up` is enough.
     """
+    from tunnel.config import UpOptions, read_up_config
     from tunnel.drivers.node import start_logging
     from tunnel.drivers.places import node_places
-    from tunnel.drivers.startup import UpOptions, run_node
+    from tunnel.drivers.startup import run_node
 
-    start_logging(as_json=log_format == "json", verbose=False)
-    options = UpOptions(_read_join(join), server, name, ip, interface, mtu, listen_port)
-    run_node(options, node_places(state_dir))
+    typed = UpOptions(
+        _read_join(join), server, name, ip, interface, mtu, listen_port, log_format, state_dir
+    )
+    options = typed if config is None else typed.completed_by(read_up_config(config))
+    start_logging(as_json=options.log_format == "json", verbose=False)
+    run_node(options, node_places(options.state_dir))
 
 
 @click.command()
@@ -80,14 +88,20 @@ def down(state_dir: str | None) -> None:
 @click.argument("name")
 @click.option("--ip", metavar="ADDRESS", help="Tunnel address. [default: the next free one]")
 @click.option("--expires", metavar="TIME", default="24h", help="As 30m, 24h or 7d. [default: 24h]")
+@click.option("--qr", is_flag=True, help="Draw it on stderr too, for a camera.")
 @state_dir
-def invite(name: str, ip: str | None, expires: str, state_dir: str | None) -> None:
+def invite(name: str, ip: str | None, expires: str, qr: bool, state_dir: str | None) -> None:
     """Print a join string for one new machine, to be called NAME."""
     from tunnel.drivers.control import request
     from tunnel.drivers.places import node_places
 
     body = {"command": "invite", "name": name, "ip": ip, "expires": parse_duration(expires)}
-    click.echo(next(request(node_places(state_dir).control, body, timeout=10.0))["join"])
+    join = next(request(node_places(state_dir).control, body, timeout=10.0))["join"]
+    if qr:
+        import segno
+
+        segno.make(join, error="l").terminal(out=sys.stderr, compact=True)
+    click.echo(join)
 
 
 def parse_duration(text: str) -> float:

@@ -10,7 +10,6 @@ import re
 import signal
 import socket as system_socket
 import sys
-from dataclasses import dataclass
 
 import gevent
 from gevent.event import Event
@@ -23,6 +22,7 @@ from tunnel.config import (
     SERVER_FILE,
     NodeState,
     ServerState,
+    UpOptions,
     pack_ledger,
     pack_node_state,
     pack_server_state,
@@ -58,19 +58,6 @@ from tunnel.wire.invitation import ServerUrl, encode_base64
 log = logging.getLogger(__name__)
 
 MINIMUM_MTU = 576
-
-
-@dataclass(frozen=True)
-class UpOptions:
-    """What was typed after ``punchtun up``."""
-
-    join: str | None = None
-    server: str | None = None
-    name: str | None = None
-    ip: str | None = None
-    interface: str | None = None
-    mtu: int | None = None
-    listen_port: int | None = None
 
 
 def tell(sentence: str) -> None:
