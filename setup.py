@@ -41,7 +41,6 @@ setup(
     },
     entry_points={"console_scripts": ["punchtun = tunnel.cli:main"]},
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3 :: Only",
         "Topic :: System :: Networking",

@@ -375,7 +375,9 @@ class Node:
         peer = self._remember(announcement.certificate, ())
         if announcement.instance != peer.instance:
             if peer.instance is not None:
-                peer.restart()
+                # A new process has no keys. But it may have agreed on some with us already, before
+                # this news came: what we hold is replaced when there is something better.
+                peer.session.restart_handshake(now)
             peer.instance = announcement.instance
         elif announcement.issued < peer.announced_at:
             raise AuthenticationFailed("announcement older than the one held")
@@ -495,7 +497,7 @@ class Node:
 
     def _lose_peer(self, peer: Peer, reason: str) -> None:
         peer.is_online = False
-        peer.restart()
+        peer.forget_keys()
         self._events.append(PeerGone(peer.name, reason))
 
     def _announce(self, now: float) -> None:

@@ -96,8 +96,8 @@ class Peer:
         else:
             self._initiate_at = now + FALLBACK_INITIATE + settle
 
-    def restart(self) -> None:
-        """The peer's process is a new one: its keys are gone."""
+    def forget_keys(self) -> None:
+        """The peer's process has ended: its keys are gone, and what was proven counts no more."""
         self.session.close()
         self.traversal.forget_paths()
         self.has_keys = False

@@ -1,0 +1,325 @@
+"""DESIGN section 4: who may import whom, and the other rules that the text of a module shows.
+
+The rules are an allow-list: what is not named is forbidden. A planted fault for each of them shows
+that the test can fail.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "tunnel"
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PURE = words(
+    """abc base64 binascii bisect collections contextlib copy dataclasses enum functools hashlib
+    heapq hmac ipaddress itertools json math operator re string struct typing"""
+)
+"""Of the standard library: without clock, randomness, files, network or threads."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    inside: frozenset[str]
+    """Layers and top modules of tunnel it may import, beside itself."""
+    outside: frozenset[str] | None
+    """Modules from elsewhere; None: any but those of `_OWNED`."""
+
+
+def layer(inside: str, outside: str | frozenset[str] | None) -> Layer:
+    return Layer(words(inside), words(outside) if isinstance(outside, str) else outside)
+
+
+LAYERS = {
+    "wire": layer(
+        "errors",
+        """struct ipaddress dataclasses enum typing collections functools re base64 binascii
+        urllib.parse""",
+    ),
+    "noise": layer(
+        "wire constants errors", "nacl hashlib hmac struct typing collections dataclasses"
+    ),
+    "core": layer("wire noise constants errors", PURE - {"hashlib", "hmac", "json"}),
+    "dataplane": layer("constants errors", "struct array typing collections dataclasses"),
+    "drivers": layer("wire noise core dataplane config constants errors", None),
+    "config": layer(
+        "core noise wire constants errors", PURE | words("difflib pathlib sys tomli tomllib")
+    ),
+    "cli": layer("config drivers errors", PURE | words("click rich segno sys time pathlib")),
+    "constants": layer("", ""),
+    "errors": layer("", ""),
+    "__main__": layer("cli", ""),
+    "__init__": layer("", ""),
+}
+_OWNED = {"nacl": "noise", "click": "cli", "rich": "cli"}
+"""Packages with one home, also where all else is allowed."""
+
+LONG_FILES = {"core/node.py": "to be split by the lead"}
+LONGEST = 500
+FORBIDDEN_WORDS = {"manager", "handler", "helper", "helpers", "util", "utils"}
+IMPURE_CALLS = {"__import__", "breakpoint", "eval", "exec", "hash", "id", "input", "open", "print"}
+"""Built-ins that reach out of the core, or whose result is another one in another process."""
+
+
+@dataclass(frozen=True)
+class Module:
+    path: Path
+    tree: ast.Module
+    name: tuple[str, ...]
+    """From the package down: ("core", "node")."""
+    is_package: bool
+
+    @property
+    def layer(self) -> str:
+        return self.name[0] if self.name else "__init__"
+
+    def at(self, node: ast.stmt | ast.expr, fault: str) -> str:
+        return f"{self.path}:{node.lineno}: {fault}"
+
+
+def modules(package: Path) -> list[Module]:
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        name = parts[:-1] if is_package else parts
+        found.append(Module(path, ast.parse(path.read_text(), str(path)), name, is_package))
+    return found
+
+
+def imports(module: Module) -> Iterator[tuple[ast.stmt, str]]:
+    """Every import anywhere in the module, as the full dotted name of what is imported."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                drop = node.level - 1 if module.is_package else node.level
+                above = (PACKAGE, *module.name)[: len(module.name) + 1 - drop]
+                base = ".".join([*above, base] if base else above)
+            for alias in node.names:
+                yield node, f"{base}.{alias.name}"
+
+
+def import_faults(module: Module) -> Iterator[str]:
+    rules = LAYERS.get(module.layer)
+    if rules is None:
+        yield f"{module.path}:1: no layer has the name {module.layer}"
+        return
+    for node, target in imports(module):
+        first, _, rest = target.partition(".")
+        if first == "__future__":
+            continue
+        if first == PACKAGE:
+            to = rest.partition(".")[0]
+            if to not in LAYERS:  # `from tunnel import __version__`: the package itself
+                continue
+            if to != module.layer and to not in rules.inside:
+                yield module.at(node, f"{module.layer} may not import {to} ({target})")
+        elif _OWNED.get(first, module.layer) != module.layer:
+            yield module.at(node, f"only {_OWNED[first]} may import {first}")
+        elif rules.outside is not None and not (
+            first in rules.outside or any(f"{target}.".startswith(f"{m}.") for m in rules.outside)
+        ):
+            yield module.at(node, f"{module.layer} may not import {target}: not in its list")
+
+
+def purity_faults(module: Module) -> Iterator[str]:
+    """The core gets time and randomness as arguments; what it calls must give the same again."""
+    if module.layer not in ("core", "noise", "wire"):
+        return
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        if isinstance(called, ast.Name) and called.id in IMPURE_CALLS:
+            inside = _function_around(module.tree, node)
+            if not (called.id == "hash" and inside == "__hash__"):
+                yield module.at(node, f"calls {called.id}()")
+        elif (
+            isinstance(called, ast.Attribute)
+            and isinstance(called.value, ast.Name)
+            and called.value.id in ("time", "random", "secrets", "os", "datetime", "uuid")
+        ):
+            yield module.at(node, f"calls {called.value.id}.{called.attr}()")
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Global):
+            yield module.at(node, "assigns a global after import")
+
+
+def _function_around(tree: ast.Module, inner: ast.AST) -> str:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and any(child is inner for child in ast.walk(node)):
+            return node.name
+    return ""
+
+
+def name_faults(module: Module) -> Iterator[str]:
+    if module.name and set(module.name[-1].split("_")) & FORBIDDEN_WORDS:
+        yield f"{module.path}:1: module name"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef):
+            parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]*|[a-z]+", node.name)
+            if {part.lower() for part in parts} & FORBIDDEN_WORDS:
+                yield module.at(node, f"class name {node.name}")
+
+
+def length_faults(module: Module, package: Path) -> Iterator[str]:
+    lines = len(module.path.read_text().splitlines())
+    if lines > LONGEST and str(module.path.relative_to(package)) not in LONG_FILES:
+        yield f"{module.path}:{lines}: longer than {LONGEST} lines; split it"
+
+
+OURS = modules(ROOT / PACKAGE)
+
+
+def test_imports_follow_the_layers() -> None:
+    assert [fault for module in OURS for fault in import_faults(module)] == []
+
+
+def test_core_noise_and_wire_are_pure() -> None:
+    assert [fault for module in OURS for fault in purity_faults(module)] == []
+
+
+def test_no_vague_names() -> None:
+    assert [fault for module in OURS for fault in name_faults(module)] == []
+
+
+def test_no_file_is_too_long() -> None:
+    assert [f for module in OURS for f in length_faults(module, ROOT / PACKAGE)] == []
+
+
+def test_every_layer_is_there() -> None:
+    """A rule for a folder that was renamed would say nothing."""
+    assert {module.layer for module in OURS} == set(LAYERS)
+
+
+def test_importing_the_core_loads_no_driver() -> None:
+    """What ``ast`` may have missed: the interpreter's own list."""
+    code = (
+        "import sys, tunnel.core.node, tunnel.core.rendezvous, tunnel.core.join, tunnel.config\n"
+        "bad = {'gevent', 'pytun', 'click', 'tunnel.drivers', 'tunnel.cli', 'tunnel.dataplane'}\n"
+        "print(sorted(bad & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
+
+
+PLANTED_IMPORTS = [
+    ("wire/bad.py", "import os", "wire may not import os"),
+    ("wire/bad.py", "import collections.abc\nimport urllib.request", ":2: wire may not import url"),
+    ("wire/bad.py", "from tunnel.noise import keys", "wire may not import noise"),
+    ("wire/bad.py", "from ..noise.keys import PublicKey", "wire may not import noise"),
+    ("wire/__init__.py", "from ..core import node", "wire may not import core"),
+    ("noise/bad.py", "from tunnel.core.node import Node", "noise may not import core"),
+    ("noise/bad.py", "import secrets", "noise may not import secrets"),
+    ("core/bad.py", "import nacl.bindings", "only noise may import nacl"),
+    ("core/bad.py", "from nacl import bindings", "only noise may import nacl"),
+    ("core/bad.py", "def f():\n    import socket", ":2: core may not import socket"),
+    ("core/bad.py", "from time import monotonic", "core may not import time.monotonic"),
+    ("core/bad.py", "import random", "core may not import random"),
+    ("core/bad.py", "import gevent.select", "core may not import gevent.select"),
+    ("core/bad.py", "import os.path", "core may not import os.path"),
+    ("core/bad.py", "from .. import drivers", "core may not import drivers"),
+    ("core/bad.py", "from tunnel import config", "core may not import config"),
+    (
+        "core/bad.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tunnel.drivers.udp",
+        ":3: core may not import drivers",
+    ),
+    ("dataplane/bad.py", "from tunnel.core.machine import Transmit", "may not import core"),
+    ("dataplane/bad.py", "import nacl", "only noise may import nacl"),
+    ("drivers/bad.py", "import nacl.bindings", "only noise may import nacl"),
+    ("drivers/bad.py", "from tunnel.cli import node", "drivers may not import cli"),
+    ("drivers/bad.py", "import click", "only cli may import click"),
+    ("config.py", "from tunnel.drivers.files import StateDirectory", "may not import drivers"),
+    ("cli/bad.py", "from tunnel.core.node import Node", "cli may not import core"),
+    ("cli/bad.py", "import socket", "cli may not import socket"),
+    ("constants.py", "import math", "constants may not import math"),
+    ("engine/bad.py", "import math", "no layer has the name engine"),
+]
+
+
+def plant(folder: Path, path: str, text: str) -> Module:
+    file = folder / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    (module,) = modules(folder)
+    return module
+
+
+@pytest.mark.parametrize(("path", "text", "fault"), PLANTED_IMPORTS)
+def test_a_planted_import_is_found(tmp_path: Path, path: str, text: str, fault: str) -> None:
+    found = list(import_faults(plant(tmp_path, path, text)))
+    assert len(found) == 1
+    assert re.match(rf"{re.escape(str(tmp_path / path))}:\d+: ", found[0])
+    assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("wire/good.py", "from __future__ import annotations\nfrom urllib.parse import urlsplit"),
+        ("wire/good.py", "import urllib.parse\nfrom tunnel.errors import Malformed"),
+        ("core/good.py", "from collections.abc import Sequence\nfrom tunnel.core.path import Path"),
+        ("core/good.py", "from .path import Path\nfrom ..wire import endpoint\nfrom . import peer"),
+        ("noise/good.py", "from nacl import bindings"),
+        ("drivers/good.py", "import os, socket, gevent.socket\nimport tunnel.core.node"),
+        ("cli/good.py", "import click\nfrom tunnel import __version__"),
+    ],
+)
+def test_a_permitted_import_is_not(tmp_path: Path, path: str, text: str) -> None:
+    assert list(import_faults(plant(tmp_path, path, text))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("def f():\n    return time.monotonic()", ":2: calls time.monotonic()"),
+        ("def f(s):\n    return hash(s)", ":2: calls hash()"),
+        ("x = open('/dev/urandom')", ":1: calls open()"),
+        ("def f():\n    random.random()", ":2: calls random.random()"),
+        ("def f():\n    global x\n    x = 1", ":2: assigns a global"),
+    ],
+)
+def test_planted_impurity_is_found(tmp_path: Path, text: str, fault: str) -> None:
+    found = list(purity_faults(plant(tmp_path, "core/bad.py", text)))
+    assert len(found) == 1
+    assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "faults"),
+    [
+        ("core/peer_manager.py", "", 1),
+        ("core/utils.py", "", 1),
+        ("core/good.py", "class PacketHandler: ...\nclass HTTPHelper: ...", 2),
+        ("core/good.py", "class Mishandled: ...\ndef handle_timer(): ...", 0),
+    ],
+)
+def test_planted_names_are_found(tmp_path: Path, path: str, text: str, faults: int) -> None:
+    assert len(list(name_faults(plant(tmp_path, path, text)))) == faults
+
+
+def test_a_planted_long_file_is_found(tmp_path: Path) -> None:
+    module = plant(tmp_path, "core/long.py", "x = 1\n" * (LONGEST + 1))
+    assert len(list(length_faults(module, tmp_path))) == 1
+    module.path.write_text("x = 1\n" * LONGEST)
+    assert list(length_faults(module, tmp_path)) == []

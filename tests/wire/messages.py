@@ -1,0 +1,402 @@
+"""One message of every kind, its bytes, and a strategy that makes any other of its kind."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tunnel.wire.candidate import (
+    MAX_CANDIDATES,
+    Announcement,
+    Candidate,
+    CandidateKind,
+    parse_announcement,
+)
+from tunnel.wire.certificate import Certificate, parse_certificate
+from tunnel.wire.check import CallMe, Confirm, GoodBye, Ping, Pong, parse_check
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.handshake import (
+    CookieReply,
+    Initiation,
+    Response,
+    parse_cookie_reply,
+    parse_initiation,
+    parse_response,
+)
+from tunnel.wire.invitation import (
+    Admission,
+    JoinAnswer,
+    JoinRequest,
+    JoinStatus,
+    parse_admission,
+    parse_join_answer,
+    parse_join_request,
+)
+from tunnel.wire.rendezvous import (
+    MAX_SEALED,
+    Acknowledge,
+    Asked,
+    Echo,
+    Echoed,
+    Gone,
+    Grant,
+    Granted,
+    Introduce,
+    Introduction,
+    Leave,
+    Moved,
+    Redeem,
+    RefusalReason,
+    Refused,
+    Register,
+    Registered,
+    parse_from_node,
+    parse_from_server,
+)
+
+Parse = Callable[[bytes], Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    parse: Parse
+    example: Any
+    golden: str
+    """The example's bytes in hexadecimal, spaced by field."""
+    any: st.SearchStrategy[Any]
+    tail: int | None = None
+    """How many bytes at the end may be missing unnoticed, being the last field, whose length is
+    what is left; None: none, and the message's length is fixed by what is in it."""
+    is_open: bool = False
+    """Whether bytes after the end are ignored: a newer sender may say more."""
+
+    @property
+    def packed(self) -> bytes:
+        return bytes.fromhex(self.golden)
+
+
+def words(bits: int) -> st.SearchStrategy[int]:
+    return st.integers(0, 2**bits - 1)
+
+
+def octets(size: int) -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=size, max_size=size)
+
+
+ipv4 = st.integers(0, 2**32 - 1).map(lambda n: str(ipaddress.IPv4Address(n)))
+# Not the IPv4-mapped ones: those are written as IPv4.
+ipv6 = (
+    st.integers(0, 2**128 - 1)
+    .map(ipaddress.IPv6Address)
+    .filter(lambda a: a.ipv4_mapped is None)
+    .map(str)
+)
+endpoints = st.builds(Endpoint, ipv4 | ipv6, words(16))
+candidates = st.builds(
+    Candidate,
+    st.sampled_from(CandidateKind),
+    st.builds(Endpoint, ipv4 | ipv6, st.integers(1, 65535)),
+)
+candidate_lists = st.lists(candidates, max_size=MAX_CANDIDATES).map(tuple)
+sealed = st.binary(max_size=MAX_SEALED)
+names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
+interfaces = st.builds(
+    lambda number, length: ipaddress.IPv4Interface((number, length)), words(32), st.integers(0, 32)
+) | st.builds(
+    lambda number, length: ipaddress.IPv6Interface((number, length)),
+    words(128),
+    st.integers(0, 128),
+)
+networks = interfaces.map(lambda interface: interface.network)
+certificates = st.builds(
+    Certificate,
+    key=octets(32),
+    name=names,
+    addresses=st.lists(interfaces, max_size=4).map(tuple),
+    serial=words(64),
+    issued=words(64),
+    expires=words(64),
+    may_invite=st.booleans(),
+    routes=st.lists(networks, max_size=4).map(tuple),
+    signature=octets(64),
+)
+
+KEY, OTHER_KEY = bytes(range(32)), bytes(range(32, 64))
+KEY_HEX = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+OTHER_KEY_HEX = "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
+V4, V6 = Endpoint("192.0.2.1", 32853), Endpoint("2001:db8::7", 12345)
+V4_HEX = "00000000000000000000ffffc0000201 8055"
+V6_HEX = "20010db8000000000000000000000007 3039"
+CANDIDATES = (
+    Candidate(CandidateKind.HOST, V6),
+    Candidate(CandidateKind.SERVER_REFLEXIVE, V4),
+)
+CANDIDATES_HEX = f"02 01{V6_HEX} 02{V4_HEX}"
+CERTIFICATE = Certificate(
+    key=KEY,
+    name="pi",
+    addresses=(
+        ipaddress.IPv4Interface("10.9.0.2/24"),
+        ipaddress.IPv6Interface("fd00::2/64"),
+    ),
+    serial=2,
+    issued=0x0102,
+    expires=0x0304,
+    may_invite=True,
+    routes=(ipaddress.IPv4Network("192.168.8.0/24"),),
+    signature=b"S" * 64,
+)
+CERTIFICATE_HEX = (
+    f"01 01 0200000000000000 0201000000000000 0403000000000000 {KEY_HEX}"
+    "02 18 04 0a090002  40 06 fd000000000000000000000000000002"
+    "01 18 04 c0a80800"
+    "02 7069" + "53" * 64
+)
+
+KINDS = [
+    Kind(
+        "initiation",
+        parse_initiation,
+        Initiation(0x01020304, b"e" * 32, b"s" * 48, b"t" * 28, b"m" * 16, b"n" * 16),
+        "01 000000 04030201" + "65" * 32 + "73" * 48 + "74" * 28 + "6d" * 16 + "6e" * 16,
+        st.builds(
+            Initiation, words(32), octets(32), octets(48), octets(28), octets(16), octets(16)
+        ),
+    ),
+    Kind(
+        "response",
+        parse_response,
+        Response(0x01020304, 0x05060708, b"e" * 32, b"t" * 16),
+        "02 000000 04030201 08070605" + "65" * 32 + "74" * 16 + "00" * 32,
+        st.builds(Response, words(32), words(32), octets(32), octets(16), octets(16), octets(16)),
+    ),
+    Kind(
+        "cookie reply",
+        parse_cookie_reply,
+        CookieReply(0x05060708, b"n" * 24, b"c" * 32),
+        "03 000000 08070605" + "6e" * 24 + "63" * 32,
+        st.builds(CookieReply, words(32), octets(24), octets(32)),
+    ),
+    Kind(
+        "certificate",
+        parse_certificate,
+        CERTIFICATE,
+        CERTIFICATE_HEX,
+        certificates,
+    ),
+    Kind(
+        "announcement",
+        parse_announcement,
+        Announcement(0x01020304, 0x0506, b"certificate", CANDIDATES),
+        f"01 04030201 0605000000000000 0b00 6365727469666963617465 {CANDIDATES_HEX}",
+        st.builds(Announcement, words(32), words(64), st.binary(max_size=300), candidate_lists),
+    ),
+    Kind(
+        "ping",
+        parse_check,
+        Ping(0x0102030405060708, 16),
+        "01 000000 0807060504030201 00000000",
+        st.builds(Ping, words(64), st.integers(12, 1500)),
+        tail=4,
+        is_open=True,
+    ),
+    Kind(
+        "pong",
+        parse_check,
+        Pong(1, 0x0102030405060708, V4),
+        f"02 000000 0100000000000000 0807060504030201 {V4_HEX}",
+        st.builds(Pong, words(64), words(64), endpoints),
+        is_open=True,
+    ),
+    Kind(
+        "confirm",
+        parse_check,
+        Confirm(0x0102030405060708),
+        "03 000000 0807060504030201",
+        st.builds(Confirm, words(64)),
+        is_open=True,
+    ),
+    Kind(
+        "call-me",
+        parse_check,
+        CallMe(0x0102, CANDIDATES),
+        f"04 00 0201 {CANDIDATES_HEX}",
+        st.builds(CallMe, words(16), candidate_lists),
+    ),
+    Kind("good-bye", parse_check, GoodBye(), "05 000000", st.just(GoodBye()), is_open=True),
+    Kind(
+        "register",
+        parse_from_node,
+        Register(1, 20_000, b"N" * 16, b"sealed"),
+        "01 000000 01000000 204e0000" + "4e" * 16 + "0600 7365616c6564",
+        st.builds(Register, words(32), words(32), octets(16), sealed),
+        is_open=True,
+    ),
+    Kind(
+        "echo",
+        parse_from_node,
+        Echo(0x0102030405060708, 20_000),
+        "02 000000 0807060504030201 204e0000" + "00" * 16,
+        st.builds(Echo, words(64), words(32)),
+        is_open=True,
+    ),
+    Kind(
+        "acknowledge",
+        parse_from_node,
+        Acknowledge(0x01020304),
+        "03 000000 04030201",
+        st.builds(Acknowledge, words(32)),
+        is_open=True,
+    ),
+    Kind(
+        "introduce",
+        parse_from_node,
+        Introduce(KEY),
+        f"04 000000 {KEY_HEX}",
+        st.builds(Introduce, octets(32)),
+        is_open=True,
+    ),
+    Kind(
+        "redeem",
+        parse_from_node,
+        Redeem(0x0102030405060708, KEY, b"sealed"),
+        f"05 000000 0807060504030201 {KEY_HEX} 0600 7365616c6564",
+        st.builds(Redeem, words(64), octets(32), sealed),
+        is_open=True,
+    ),
+    Kind(
+        "grant",
+        parse_from_node,
+        Grant(0x0102030405060708, KEY, b"sealed"),
+        f"06 000000 0807060504030201 {KEY_HEX} 0600 7365616c6564",
+        st.builds(Grant, words(64), octets(32), sealed),
+        is_open=True,
+    ),
+    # A kind byte is all a leave needs.
+    Kind("leave", parse_from_node, Leave(), "07 000000", st.just(Leave()), tail=3, is_open=True),
+    Kind(
+        "registered",
+        parse_from_server,
+        Registered(0x01020304, V4, 12346, 60),
+        f"81 00 3a30 04030201 {V4_HEX} 3c00",
+        st.builds(Registered, words(32), endpoints, words(16), words(16)),
+        is_open=True,
+    ),
+    Kind(
+        "echoed",
+        parse_from_server,
+        Echoed(0x0102030405060708, 1, V6),
+        f"82 01 0000 0807060504030201 {V6_HEX}",
+        st.builds(Echoed, words(64), words(8), endpoints),
+        is_open=True,
+    ),
+    Kind(
+        "introduction",
+        parse_from_server,
+        Introduction(7, 0x0102, 20_000, 9, KEY, V4, b"sealed"),
+        f"83 00 0201 07000000 204e0000 09000000 {KEY_HEX} {V4_HEX} 0600 7365616c6564",
+        st.builds(
+            Introduction,
+            words(32),
+            words(16),
+            words(32),
+            words(32),
+            octets(32),
+            endpoints,
+            sealed,
+        ),
+        is_open=True,
+    ),
+    Kind(
+        "moved",
+        parse_from_server,
+        Moved(7, KEY, V4),
+        f"84 000000 07000000 {KEY_HEX} {V4_HEX}",
+        st.builds(Moved, words(32), octets(32), endpoints),
+        is_open=True,
+    ),
+    Kind(
+        "gone",
+        parse_from_server,
+        Gone(7, KEY),
+        f"85 000000 07000000 {KEY_HEX}",
+        st.builds(Gone, words(32), octets(32)),
+        is_open=True,
+    ),
+    Kind(
+        "asked",
+        parse_from_server,
+        Asked(7, 0x0102030405060708, KEY, b"sealed"),
+        f"86 000000 07000000 0807060504030201 {KEY_HEX} 0600 7365616c6564",
+        st.builds(Asked, words(32), words(64), octets(32), sealed),
+        is_open=True,
+    ),
+    Kind(
+        "granted",
+        parse_from_server,
+        Granted(7, 0x0102030405060708, b"sealed"),
+        "87 000000 07000000 0807060504030201 0600 7365616c6564",
+        st.builds(Granted, words(32), words(64), sealed),
+        is_open=True,
+    ),
+    Kind(
+        "refused",
+        parse_from_server,
+        Refused(RefusalReason.TOO_MANY, 0x0102030405060708),
+        "88 02 0000 0807060504030201",
+        st.builds(Refused, st.sampled_from(RefusalReason), words(64)),
+        is_open=True,
+    ),
+    Kind(
+        "join request",
+        parse_join_request,
+        JoinRequest(b"12345678", b"sealed"),
+        "01 3132333435363738 7365616c6564",
+        st.builds(JoinRequest, octets(8), st.binary(min_size=1, max_size=200)),
+        tail=5,
+    ),
+    Kind(
+        "join answer",
+        parse_join_answer,
+        JoinAnswer(JoinStatus.EXPIRED, b"sealed"),
+        "01 02 7365616c6564",
+        st.builds(JoinAnswer, st.sampled_from(JoinStatus), st.binary(min_size=1, max_size=200)),
+        tail=5,
+    ),
+    Kind(
+        "admission",
+        parse_admission,
+        Admission(KEY, OTHER_KEY, b"certificate", b"inviter's"),
+        f"{KEY_HEX} {OTHER_KEY_HEX} 0900 696e766974657227736365727469666963617465",
+        st.builds(
+            Admission,
+            octets(32),
+            octets(32),
+            st.binary(min_size=1, max_size=300),
+            st.binary(max_size=300),
+        ),
+        tail=10,
+    ),
+]
+
+PARSERS: dict[str, Parse] = {
+    "initiation": parse_initiation,
+    "response": parse_response,
+    "cookie reply": parse_cookie_reply,
+    "certificate": parse_certificate,
+    "announcement": parse_announcement,
+    "check": parse_check,
+    "from node": parse_from_node,
+    "from server": parse_from_server,
+    "join request": parse_join_request,
+    "join answer": parse_join_answer,
+    "admission": parse_admission,
+}
+
+by_name = partial(st.sampled_from, KINDS)
