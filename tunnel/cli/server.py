@@ -6,6 +6,8 @@ import json
 
 import click
 
+from tunnel.errors import NotRunning
+
 state_dir = click.option(
     "--state-dir", metavar="DIR", help="Keep everything here. [default: /var/lib/punchtun/server]"
 )
@@ -51,7 +53,9 @@ def url(host: str, state_dir: str | None) -> None:
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import load_server_state
 
-    state = load_server_state(StateDirectory(server_places(state_dir).state))
+    # root may read what a unit's own user wrote; it learns nothing from it but what it prints.
+    directory = StateDirectory(server_places(state_dir).state, root_may_read=True)
+    state = load_server_state(directory)
     click.echo(str(state.url(host.strip("[]"))))
 
 
@@ -64,7 +68,12 @@ def status(as_json: bool, state_dir: str | None) -> None:
     from tunnel.drivers.places import server_places
 
     places = server_places(state_dir)
-    answer = next(request(places.control, {"command": "status"}, timeout=5.0))
+    try:
+        answer = next(request(places.control, {"command": "status"}, timeout=5.0))
+    except NotRunning as error:
+        raise NotRunning(
+            f"no server is running on {places.state}: start it with `punchtun server run`"
+        ) from error
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return

@@ -36,6 +36,8 @@ from tunnel.wire.rendezvous import (
 
 MAX_TRIES = 5
 FIRST_RETRY = 0.5
+COMPLAIN_AFTER = 5.0
+"""Seconds without any answer at the start after which the server counts as lost."""
 RECONNECT_DELAYS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 INTRODUCE_SPACING = 1.0
 
@@ -66,6 +68,7 @@ class Registration:
         self._introduced_at: dict[bytes, float] = {}
         self._events: list[Event] = []
         self._handshakes_seen = 0
+        self._complain_at: float | None = None
 
     # What the owner asks
 
@@ -101,6 +104,8 @@ class Registration:
     def set_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> None:
         """Where the server's name points to; starts the first handshake."""
         self.link.set_endpoints(endpoints)
+        if self._complain_at is None and self._handshakes_seen == 0:
+            self._complain_at = now + COMPLAIN_AFTER
         if self.state is RegistrationState.UNREACHABLE and endpoints:
             self.link.session.restart_handshake(now)
 
@@ -155,11 +160,15 @@ class Registration:
     # The clock
 
     def get_timer(self) -> float | None:
-        times = [self.link.session.get_timer(), self._next_at]
+        times = [self.link.session.get_timer(), self._next_at, self._complain_at]
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         self.link.session.handle_timer(now)
+        if self._complain_at is not None and now >= self._complain_at:
+            self._complain_at = None
+            self._events.append(ServerLost("no answer yet; wrong URL, or UDP is blocked?"))
+            self._schedule_reconnect(now)
         if self._next_at is None or now < self._next_at:
             return
         if self.state is RegistrationState.UNREACHABLE:
@@ -181,6 +190,7 @@ class Registration:
         if session.handshakes == self._handshakes_seen:
             return
         self._handshakes_seen = session.handshakes
+        self._complain_at = None
         if self.rtt is None:
             self.rtt = session.handshake_rtt
         if self.state is RegistrationState.UNREACHABLE:

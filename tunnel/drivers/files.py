@@ -23,10 +23,11 @@ _LOCK = "lock"
 class StateDirectory:
     """A directory only its owner may enter. Created, parents included, if it is not there."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, root_may_read: bool = False) -> None:
         """Raises OperatorError if it cannot be created, belongs to somebody else, or others may
-        write into it."""
+        write into it. With `root_may_read` root may use the directory of another user."""
         self.path = Path(path)
+        self._is_lenient = root_may_read and os.geteuid() == 0
         self._lock: int | None = None
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -35,7 +36,8 @@ class StateDirectory:
             raise OperatorError(f"{self.path} is a file: name a directory") from None
         except OSError as error:
             raise _explained(error, self.path, "create the state directory") from error
-        _check_owner(self.path, facts)
+        if not self._is_lenient:
+            _check_owner(self.path, facts)
         if facts.st_mode & 0o022:
             raise OperatorError(
                 f"others may write into {self.path}, and so replace our keys: "
@@ -49,7 +51,7 @@ class StateDirectory:
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                _check_secret(path, os.fstat(file))
+                _check_secret(path, os.fstat(file), owner_matters=not self._is_lenient)
                 with os.fdopen(file, "rb", closefd=False) as stream:
                     content = json.loads(stream.read())
             finally:
@@ -127,10 +129,11 @@ def _check_owner(path: Path, facts: os.stat_result) -> None:
         )
 
 
-def _check_secret(path: Path, facts: os.stat_result) -> None:
+def _check_secret(path: Path, facts: os.stat_result, *, owner_matters: bool) -> None:
     if not stat.S_ISREG(facts.st_mode):
         raise OperatorError(f"{path} is no regular file: move it away")
-    _check_owner(path, facts)
+    if owner_matters:
+        _check_owner(path, facts)
     if facts.st_mode & 0o077:
         raise OperatorError(
             f"{path} holds secrets and others may read or write it: `chmod 600 {path}`, and make "
