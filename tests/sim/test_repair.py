@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.nat import Mapping, Nat
+from tests.sim.nat import Filtering, Mapping, Nat
 from tests.sim.world import World
 from tunnel.core.configuration import KnownPeer
 from tunnel.core.events import PathDoubted, PathRepaired, ServerLost, ServerRegistered
@@ -226,3 +226,24 @@ def test_varying_pair_stays_relayed_through_a_flush() -> None:
     world.net.run_for(20)
     assert stream.longest_gap < 20
     assert world.states() == {"relayed"}
+
+
+@pytest.mark.parametrize("how", ["flush", "reboot"])
+@pytest.mark.parametrize("both_sides", [False, True])
+@pytest.mark.parametrize("filtering", Filtering)
+def test_nothing_is_lost(how: str, both_sides: bool, filtering: Filtering) -> None:
+    """New ports on one side or both, at the worst moment, whatever lets the other in: what was sent
+    in vain is sent again by the way that works, and the window drops what had arrived."""
+    for seed in range(3):
+        world, nat_a, nat_b = build(seed=seed, filtering=filtering)
+        streams = [world.stream("a", "b", duration=6), world.stream("b", "a", duration=6)]
+        world.net.run_for(3.003)
+        disturb(nat_a, how)
+        if both_sides:
+            disturb(nat_b, how)
+        world.net.run_for(6)
+        assert world.is_direct()
+        for stream in streams:
+            assert stream.lost == 0
+            assert stream.copies == len(stream.arrivals)
+            assert stream.longest_gap < 0.4

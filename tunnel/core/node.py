@@ -57,6 +57,8 @@ from tunnel.wire.rendezvous import Asked, FromServer, Gone, Grant, Introduction,
 from tunnel.wire.transport import TRANSPORT, parse_header
 
 KEEPALIVE_PAYLOAD = b""
+FIRST_IP = 0x40
+"""Least first byte of an IP packet."""
 MAX_GUESSES = 8
 """Endpoints that a handshake without relay is sent to."""
 
@@ -318,11 +320,11 @@ class Node:
                 peer.counters.duplicates_dropped += 1
             raise
         peer.is_online = True
-        peer.traversal.note_received(source, now)
+        peer.traversal.note_received(source, now, len(datagram))
         self._note_keys(peer, now)
         if not payload:
             return
-        if payload[0] >> 4 in (4, 6):
+        if payload[0] >= FIRST_IP:
             self._receive_packet(peer, payload, now, packets)
         else:
             self._receive_check(peer, payload, source, now)
@@ -405,14 +407,15 @@ class Node:
 
     def _send(self, peer: Peer, payload: bytes, now: float) -> bool:
         """Seal and send by the traversal's routes. False: no keys or no way yet."""
-        routes = peer.traversal.routes(now)
-        if not routes:
+        if not peer.traversal.routes(now):
             return False
         frame = peer.session.seal(payload, now)
         if frame is None:
             return False
-        for endpoint in routes:
+        for endpoint in peer.traversal.take_routes(len(frame), now):
             self._emit(peer, frame, endpoint)
+        if payload and payload[0] >= FIRST_IP:
+            peer.recent.append((now, frame))
         return True
 
     def _emit(self, peer: Peer, datagram: bytes, endpoint: Endpoint) -> None:
@@ -439,6 +442,11 @@ class Node:
                 frame = peer.session.seal(payload, now)
                 if frame is not None:
                     self._emit(peer, frame, endpoint)
+            if traversal.take_was_moved():
+                # The server does not know yet, nor do the peers that we have nothing to say to.
+                self.registration.refresh(now)
+                for other in self.peers:
+                    other.traversal.echo_now(now)
             if traversal.take_wants_introduction():
                 self.registration.refresh(now)
                 self.registration.introduce(peer.key.data, now)
@@ -449,7 +457,12 @@ class Node:
                 way = "relay" if endpoint == RELAYED else str(endpoint)
                 self._events.append(PingAnswered(peer.name, transaction, seconds, way))
             self._events.extend(peer.take_events(now))
+        # First what tells the server where we are: then it relays what follows.
         self._outbox += self.registration.datagrams_to_send()
+        for peer in self.peers:
+            for frame in peer.take_unproven(now):
+                for endpoint in peer.traversal.routes(now):
+                    self._emit(peer, frame, endpoint)
 
     def _handshake_routes(self, peer: Peer, now: float) -> list[Endpoint]:
         routes = list(peer.traversal.routes(now))

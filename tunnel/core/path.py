@@ -24,11 +24,13 @@ class Path:
 
     __slots__ = (
         "created_at",
+        "credit",
         "endpoint",
         "is_successor",
         "kind",
         "pending",
         "pinged_at",
+        "proof_sent_at",
         "proven_at",
         "received_at",
         "replies",
@@ -45,6 +47,8 @@ class Path:
         """Smoothed, in seconds (RFC 6298 §2: one eighth of each new sample)."""
         self.proven_at: float | None = None
         """When an echo of ours last came back: proof of both directions."""
+        self.proof_sent_at: float | None = None
+        """When that echo was sent: what was sent before it has probably arrived."""
         self.received_at: float | None = None
         """When anything authentic last arrived from it: proof of one direction."""
         self.pinged_at: float | None = None
@@ -55,6 +59,9 @@ class Path:
         """Transactions of checks under way → when they were sent."""
         self.replies: dict[int, float] = {}
         """Transactions of our pongs → when sent. A confirm proves; its absence says nothing."""
+        self.credit = 0
+        """Bytes that may be sent before it is proven: as many as came from it (RFC 9000 §8.1 allows
+        three times that), so that a frame replayed from elsewhere makes us flood nobody."""
         self.is_successor = False
         """The peer appeared here while its old path should still have worked: it has moved."""
 
@@ -93,6 +100,7 @@ class Path:
         sample = now - sent_at
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
         self.proven_at = self.received_at = now
+        self.proof_sent_at = max(sent_at, self.proof_sent_at or sent_at)
         self.unanswered = 0
         self.pending = {t: at for t, at in self.pending.items() if at > sent_at}
 

@@ -92,6 +92,9 @@ class Session:
         self._outbox: list[bytes] = []
         self.handshakes = 0
         """Completed, in either role."""
+        self.opened = 0
+        """Frames opened, under all keys."""
+        self._sent_under_dropped_keys = 0
         self.handshake_rtt: float | None = None
         """Seconds from our last answered initiation to its response."""
 
@@ -110,6 +113,13 @@ class Session:
     @property
     def is_initiating(self) -> bool:
         return self._retransmit_at is not None
+
+    @property
+    def sent_to_us(self) -> int:
+        """Frames the remote has sealed for us, as far as their counters tell. What it exceeds
+        `opened` by was lost, or is still under way."""
+        held = sum(keypair.replay.greatest + 1 for keypair in self._keypairs)
+        return self._sent_under_dropped_keys + held
 
     # Commands
 
@@ -135,8 +145,7 @@ class Session:
     def close(self) -> None:
         """Forget all keys."""
         self._abandon()
-        for keypair in self._keypairs.drop_all():
-            self._indices.release(keypair.local_index)
+        self._drop(self._keypairs.drop_all())
 
     # From the network
 
@@ -203,8 +212,8 @@ class Session:
         if now - keypair.created_at > self._times.reject_after:
             raise AuthenticationFailed("keypair expired")
         payload = keypair.open(counter, datagram)
-        for dropped in self._keypairs.received_with(keypair):
-            self._indices.release(dropped.local_index)
+        self.opened += 1
+        self._drop(self._keypairs.received_with(keypair))
         return payload
 
     def seal(self, payload: Buffer, now: float) -> bytes | None:
@@ -228,8 +237,7 @@ class Session:
     def handle_timer(self, now: float) -> None:
         expiry = self._expiry()
         if expiry is not None and now >= expiry:
-            for keypair in self._keypairs.drop_all():
-                self._indices.release(keypair.local_index)
+            self._drop(self._keypairs.drop_all())
         if self._retransmit_at is not None and now >= self._retransmit_at:
             if now - self._attempt_started >= REKEY_ATTEMPT_TIME:
                 self._abandon()
@@ -275,6 +283,10 @@ class Session:
         self._retransmit_at = None
 
     def _add_keypair(self, keypair: Keypair) -> None:
-        for dropped in self._keypairs.add(keypair):
-            self._indices.release(dropped.local_index)
+        self._drop(self._keypairs.add(keypair))
         self.handshakes += 1
+
+    def _drop(self, keypairs: list[Keypair]) -> None:
+        for keypair in keypairs:
+            self._sent_under_dropped_keys += keypair.replay.greatest + 1
+            self._indices.release(keypair.local_index)

@@ -43,6 +43,8 @@ discovery to 350 ms."""
 DOUBT_ECHO_INTERVAL = 0.1
 RELAY_ECHO_INTERVAL = 1.0
 """The relay carries traffic too, but nothing is won by noticing its failure sooner."""
+SUCCESSION_TIME = 1.0
+"""Seconds for which the peer's appearance at a new endpoint makes us duplicate."""
 FORGET_PATH_AFTER = 120.0
 MAX_PATHS = 64
 
@@ -79,11 +81,18 @@ class Traversal:
         self._candidates: dict[Endpoint, CandidateKind] = {}
         self._local_candidates: tuple[Candidate, ...] = ()
         self._rounds: list[float] = []
+        self._successor: Path | None = None
+        """Where the peer has just appeared, until an echo proves it."""
+        self._successor_until = 0.0
+        self._observed: dict[Endpoint, Endpoint] = {}
+        self._was_moved = False
+        self._resend_since: float | None = None
         self._retry_at: float | None = None
         self._retries = 0
         self._active_until = float("-inf")
         self._doubt_since = 0.0
         self._doubt_seen: Path | None = None
+        self._doubted_proof: float | None = None
         self._cause = "introduction"
         self._checks: list[tuple[Endpoint, bytes]] = []
         self._changes: list[Change] = []
@@ -101,9 +110,18 @@ class Traversal:
         best = self.best
         if best is None:
             return (RELAYED,) if self.relay else ()
-        if self.relay and best.is_doubtful(now):
+        if self.relay and (self._successor is not None or best.is_doubtful(now)):
             return (best.endpoint, RELAYED)
         return (best.endpoint,)
+
+    def take_routes(self, size: int, now: float) -> tuple[Endpoint, ...]:
+        """`routes` for a frame of `size` bytes that is going to be sent. When the peer has just
+        appeared at a new endpoint, a copy goes there before it is proven, while credit lasts."""
+        successor = self._successor
+        if successor is None or successor.credit < size:
+            return self.routes(now)
+        successor.credit -= size
+        return (*self.routes(now), successor.endpoint)
 
     def is_relay_alive(self, now: float) -> bool:
         """Whether an echo through the relay has come back, and the later ones are not overdue."""
@@ -180,6 +198,17 @@ class Traversal:
         self._asked = {transaction, *list(self._asked)[-63:]}
         return transaction
 
+    def take_was_moved(self) -> bool:
+        """Whether the peer now sees us elsewhere than before: our own mapping has moved."""
+        was_moved, self._was_moved = self._was_moved, False
+        return was_moved
+
+    def take_resend_since(self) -> float | None:
+        """Packets sent from that time on may never have arrived: they should be sent again by the
+        ways there are now. The replay window drops what had arrived after all."""
+        since, self._resend_since = self._resend_since, None
+        return since
+
     def take_answers(self) -> list[tuple[int, float, Endpoint]]:
         """Answers to `ask`: transaction, seconds, endpoint."""
         answers, self._answers = self._answers, []
@@ -192,15 +221,26 @@ class Traversal:
             self._checks.append((RELAYED, CallMe(0, self._local_candidates).pack()))
             self.punch(now, self._cause, min(start, 1000) / 1000)
 
+    def echo_now(self, now: float) -> None:
+        """Let the peer see at once where we send from: our mapping has moved."""
+        if self.best:
+            self._ping(self.best, now)
+
+    @property
+    def failures(self) -> int:
+        """Punches that ended without a direct path, since there was one."""
+        return self._retries
+
     def forget_paths(self) -> None:
         """The peer is gone or has restarted: nothing proven before counts."""
         if self.best is not None:
             self._changes.append(
                 Change("changed", describe(self.best), "none", "peer is gone", 0.0)
             )
-        self.best = None
+        self.best = self._successor = None
         self.state = TraversalState.SEARCHING
         self._paths.clear()
+        self._observed.clear()
         self._rounds = []
         self._retry_at = None
         if self.relay:
@@ -213,8 +253,8 @@ class Traversal:
 
     # From the network: everything here is authentic
 
-    def note_received(self, source: Endpoint, now: float) -> None:
-        """A frame opened that came from `source` (RELAYED: through the relay)."""
+    def note_received(self, source: Endpoint, now: float, size: int = 0) -> None:
+        """A frame of `size` bytes opened that came from `source` (RELAYED: through the relay)."""
         path = self._find(source)
         if path is None:
             if source == RELAYED:
@@ -222,8 +262,11 @@ class Traversal:
             path = self._add_path(source, now)
             path.is_successor = self.best is not None and not self._rounds
             if path.is_successor:
+                self._successor, self._successor_until = path, now + SUCCESSION_TIME
                 self._ping(path, now)
         path.received_at = now
+        if path is self._successor:
+            path.credit += size
         if (
             path is not self.best
             and source != RELAYED
@@ -254,6 +297,10 @@ class Traversal:
             seconds = now - path.pending[pong.transaction]
             self._answers.append((pong.transaction, seconds, path.endpoint))
         self._checks.append((path.endpoint, Confirm(pong.reply).pack()))
+        before = self._observed.get(path.endpoint)
+        if path.endpoint != RELAYED and before != pong.observed:
+            self._observed[path.endpoint] = pong.observed
+            self._was_moved = self._was_moved or (before is not None and path is self.best)
         self._prove(path, path.pending[pong.transaction], now)
 
     def receive_confirm(self, confirm: Confirm, source: Endpoint, now: float) -> None:
@@ -271,6 +318,8 @@ class Traversal:
 
     def get_timer(self) -> float | None:
         times = [self._retry_at, self._rounds[0] if self._rounds else None]
+        if self._successor is not None:
+            times.append(self._successor_until)
         if self.best:
             times += [self._next_echo(self.best), self._doubt_timer()]
         elif self.relay and self.relay.pinged_at is not None:
@@ -296,6 +345,8 @@ class Traversal:
             due = self._next_echo(active)
             if now >= due:
                 self._ping(active, now)
+        if self._successor is not None and now >= self._successor_until:
+            self._successor = None
         self._forget_stale_paths(now)
 
     # Inside
@@ -330,11 +381,7 @@ class Traversal:
         best = self.best
         assert best is not None
         if self.state is TraversalState.DIRECT and best.is_doubtful(now):
-            self.state = TraversalState.DOUBT
-            self._doubt_since = now
-            self._doubt_seen = best
-            self._retries = 0
-            self._changes.append(Change("doubted", describe(best), describe(best), "echo", 0.0))
+            self._begin_doubt(best, now)
             self._wants_introduction = True
             self.punch(now, "echo lost")
             self.call_peer(now)
@@ -360,6 +407,8 @@ class Traversal:
         path.note_proof(sent_at, now)
         if path.endpoint == RELAYED:
             return
+        if path is self._successor:
+            self._successor = None
         best = self.best
         if best is path:
             if self.state is TraversalState.DOUBT and not path.is_doubtful(now):
@@ -371,9 +420,9 @@ class Traversal:
             self._rounds = self._rounds[:2]  # Let a better candidate still show itself.
             self._retry_at, self._retries = None, 0
         elif self.state is TraversalState.DOUBT or best.is_doubtful(now):
-            before = self._doubt_since if self.state is TraversalState.DOUBT else now
-            self._use(path, now, "moved")
-            self._doubt_since = before
+            if self.state is TraversalState.DIRECT:
+                self._begin_doubt(best, now)
+            self.best, path.used_since = path, now
             self._end_doubt(path, now)
         elif path.is_successor and (best.received_at or 0.0) <= (path.received_at or 0.0):
             self._use(path, now, "peer moved")
@@ -383,6 +432,8 @@ class Traversal:
 
     def _use(self, path: Path, now: float, cause: str) -> None:
         before = describe(self.best) if self.best else ("relay" if self.relay else "none")
+        if self.best is not None and cause != "faster":
+            self._resend_since = self.best.proof_sent_at
         if self.state is TraversalState.DIRECT and self.best is not None:
             # What the left path still owes us must not put anything in doubt.
             self.best.pending.clear()
@@ -390,9 +441,18 @@ class Traversal:
         self.best = path
         self._changes.append(Change("changed", before, describe(path), cause, 0.0))
 
+    def _begin_doubt(self, best: Path, now: float) -> None:
+        self.state = TraversalState.DOUBT
+        self._doubt_since = now
+        self._doubt_seen = best
+        self._resend_since = self._doubted_proof = best.proof_sent_at
+        self._retries = 0
+        self._changes.append(Change("doubted", describe(best), describe(best), "echo", 0.0))
+
     def _end_doubt(self, path: Path, now: float) -> None:
         before = describe(self._doubt_seen) if self._doubt_seen else "none"
         lasted = now - self._doubt_since
+        self._resend_since = self._doubted_proof
         self.state = TraversalState.DIRECT
         self._retry_at, self._retries = None, 0
         self._rounds = self._rounds[:2]
@@ -431,6 +491,7 @@ class Traversal:
         ]
         for path in stale:
             del self._paths[path.endpoint]
+            self._observed.pop(path.endpoint, None)
 
     def _ping(self, path: Path, now: float, size: int = 12) -> int:
         transaction = self._transaction()

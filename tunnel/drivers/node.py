@@ -123,13 +123,15 @@ class NodeDriver:
 
     # Running
 
-    def run(self, stopped: Event) -> None:
-        """Until `stopped` is set; then say good-bye and leave nothing behind."""
+    def run(self, stopped: Event, on_ready: Callable[[], None]) -> None:
+        """Until `stopped` is set; then say good-bye and leave nothing behind. `on_ready` is called
+        when commands are answered."""
         self.stopped = stopped
         self._loop.start()
         self._loop.watch(self._tun.fileno(), self._tun_readable)
         self._loop.watch(self._watch.fileno(), self._netlink_readable)
         self._control.start()
+        on_ready()
         self._read_network()
         self.locate_server()
         systemd.ready("looking for the server")

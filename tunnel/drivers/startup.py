@@ -71,6 +71,13 @@ def run_node(options: UpOptions, places: Places) -> None:
         raise UsageError(f"--mtu {options.mtu}: use {MINIMUM_MTU} to 65000")
     if options.name is not None and not is_valid_name(options.name):
         raise UsageError(f"--name {options.name}: use a-z, 0-9 and hyphens, at most 63 characters")
+    # What was mistyped is told without privileges, too.
+    if options.join is not None:
+        read_join_string(options.join)
+    if options.server is not None:
+        read_server_url(options.server)
+    if options.ip is not None:
+        _read_interface(options.ip)
     stopped = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stopped.set)
@@ -78,6 +85,9 @@ def run_node(options: UpOptions, places: Places) -> None:
     try:
         directory = StateDirectory(places.state)
         directory.lock()
+        # Before anything is written: the port may be in use.
+        remembered = directory.read_json(PEERS_FILE) or {}
+        socket = _open_socket(options.listen_port, remembered.get("listen_port"))
         prepared = _prepare_membership(options, directory, tun, stopped)
         if prepared is None:
             return
@@ -85,8 +95,6 @@ def run_node(options: UpOptions, places: Places) -> None:
         assert state.identity
         assert state.certificate
         _refuse_clash(state.certificate, tun)
-        content = directory.read_json(PEERS_FILE)
-        socket = _open_socket(options.listen_port, (content or {}).get("listen_port"))
         mtu = options.mtu or TUNNEL_MTU
         configure_interface(tun.name, [str(i) for i in state.certificate.addresses], mtu)
         config = NodeConfig(
@@ -94,15 +102,14 @@ def run_node(options: UpOptions, places: Places) -> None:
             identity=state.identity,
             certificate=state.certificate,
             server=state.server,
-            known_peers=parse_peers(content),
+            known_peers=parse_peers(directory.read_json(PEERS_FILE)),
             mtu=mtu,
             version=tunnel.__version__,
         )
         _make_run_directory(places)
         driver = NodeDriver(config, ledger, directory, tun, socket, places.control)
-        address = state.certificate.addresses[0].ip
-        tell(f"{state.certificate.name} is {address} on interface {tun.name}")
-        driver.run(stopped)
+        greeting = f"{state.certificate.name} is {state.certificate.addresses[0].ip}"
+        driver.run(stopped, lambda: tell(f"{greeting} on interface {tun.name}"))
     finally:
         tun.close()
 

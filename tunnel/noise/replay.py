@@ -24,6 +24,11 @@ class ReplayFilter:
         self._greatest = -1
         self._ring = bytearray()
 
+    @property
+    def greatest(self) -> int:
+        """The greatest counter accepted; -1 before the first."""
+        return self._greatest
+
     def is_fresh(self, counter: int) -> bool:
         """Whether `accept` would take it. Reads only."""
         if counter > self._greatest:

@@ -81,6 +81,9 @@ def parse_certificate(data: bytes) -> Certificate:
         _, flags, serial, issued, expires, key = _HEAD.unpack_from(data)
         if data[0] != 1:
             raise Malformed("certificate version")
+        if flags & ~MAY_INVITE:
+            # They would be signed for and not be read: a restriction unknown is not none.
+            raise Malformed("certificate flags")
         at = _HEAD.size
         prefixes: list[list[tuple[int, bytes]]] = []
         for _ in range(2):

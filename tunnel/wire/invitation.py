@@ -21,6 +21,7 @@ import base64
 import binascii
 import enum
 import ipaddress
+import re
 import struct
 import urllib.parse
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ INVITATION_ID_LENGTH = 8
 
 _REQUEST_HEAD = 1 + INVITATION_ID_LENGTH
 _JOIN = struct.Struct(">B32s16s32s16sH")
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+"""Looser than RFC 1123: the resolver knows best. It keeps out what is no part of a URL's host."""
 
 
 def encode_base64(data: bytes) -> str:
@@ -44,11 +47,15 @@ def encode_base64(data: bytes) -> str:
 
 
 def decode_base64(text: str) -> bytes:
-    """Raises Malformed for anything but unpadded base64url."""
+    """Raises Malformed for anything but unpadded base64url: what `encode_base64` gives."""
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise Malformed("base64") from error
+    # The decoder also takes padding, the other alphabet, and anything in the last unused bits.
+    if encode_base64(data) != text:
+        raise Malformed("base64")
+    return data
 
 
 @dataclass(frozen=True)
@@ -77,20 +84,39 @@ class ServerUrl:
 
 def parse_server_url(text: str) -> ServerUrl:
     """Raises Malformed; its text says which part is wrong."""
-    parts = urllib.parse.urlsplit(text.strip())
-    if parts.scheme != URL_SCHEME or not parts.hostname:
-        raise Malformed("it does not start with punchtun://HOST")
     try:
-        port = parts.port or DEFAULT_PORT
+        parts = urllib.parse.urlsplit(text.strip())
+        if parts.scheme != URL_SCHEME or "@" in parts.netloc:
+            raise ValueError(parts.scheme)
+        host = _ascii_host(parts.hostname or "")
+        if ("[" in parts.netloc) != (":" in host):
+            raise ValueError(host)
     except ValueError as error:
-        raise Malformed("its port is not a number below 65536") from error
+        raise Malformed("it does not start with punchtun://HOST") from error
+    try:
+        port = DEFAULT_PORT if parts.port is None else parts.port
+        if port == 0:
+            raise ValueError(port)
+    except ValueError as error:
+        raise Malformed("its port is not a number from 1 to 65535") from error
+    if parts.query or parts.fragment:
+        raise Malformed("something follows its key")
     try:
         secret = decode_base64(parts.path.strip("/"))
     except Malformed as error:
         raise Malformed("its key is damaged") from error
     if len(secret) != 32 + ACCESS_TOKEN_LENGTH:
         raise Malformed("its key is cut short or too long")
-    return ServerUrl(parts.hostname, port, secret[:32], secret[32:])
+    return ServerUrl(host, port, secret[:32], secret[32:])
+
+
+def _ascii_host(host: str) -> str:
+    """The host as it is looked up: an address, or a name in its ASCII form. Raises ValueError."""
+    if not _is_address(host):
+        host = host.encode("idna").decode("ascii")
+        if not _NAME.fullmatch(host):
+            raise ValueError(f"no host name: {host}")
+    return host
 
 
 @dataclass(frozen=True)
@@ -105,7 +131,7 @@ class JoinString:
         head = _JOIN.pack(
             1, self.inviter, self.token, server.public_key, server.access_token, server.port
         )
-        body = head + server.host.encode("idna" if not _is_address(server.host) else "ascii")
+        body = head + _ascii_host(server.host).encode("ascii")
         return JOIN_PREFIX + encode_base64(body + binascii.crc32(body).to_bytes(4, "big"))
 
     def __repr__(self) -> str:
@@ -133,9 +159,11 @@ def parse_join_string(text: str) -> JoinString:
     if len(data) <= _JOIN.size + 4:
         raise Malformed("it is cut short")
     _, inviter, token, key, access, port = _JOIN.unpack_from(data)
+    if port == 0:
+        raise Malformed("its port is 0")
     try:
-        host = data[_JOIN.size : -4].decode("ascii")
-    except UnicodeDecodeError as error:
+        host = _ascii_host(data[_JOIN.size : -4].decode("ascii"))
+    except ValueError as error:
         raise Malformed("its host is damaged") from error
     return JoinString(inviter, token, ServerUrl(host, port, key, access))
 

@@ -53,7 +53,7 @@ def parse_binding_request(datagram: bytes) -> bytes:
         if at > len(datagram):
             raise Malformed("stun attribute length")
         # A CHANGE-REQUEST of all zeros asks for nothing (RFC 5780 §7.2); other tools send it.
-        asks_nothing = attribute == _CHANGE_REQUEST and not any(datagram[at - 4 : at])
+        asks_nothing = attribute == _CHANGE_REQUEST and size == 4 and not any(datagram[at - 4 : at])
         if attribute < _FIRST_OPTIONAL and not asks_nothing:
             raise Malformed("stun attribute unknown")
     return bytes(transaction)
