@@ -256,6 +256,18 @@ def read_server_url(text: str) -> ServerUrl:
         ) from error
 
 
+def read_host(text: str) -> str:
+    """A name or address for a server URL. Raises UsageError."""
+    host = text.strip().removeprefix("[").removesuffix("]")
+    try:
+        return parse_server_url(str(ServerUrl(host, DEFAULT_PORT, bytes(32), bytes(16)))).host
+    except Malformed as error:
+        raise UsageError(
+            f"--host '{text}' is no name or address: write what nodes are to reach this machine "
+            "by, for example 203.0.113.10 or vps.example.org"
+        ) from error
+
+
 def read_join_string(text: str) -> JoinString:
     """Raises UsageError, with cause and cure."""
     try:

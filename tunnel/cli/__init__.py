@@ -48,13 +48,15 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from tunnel.cli import node, query, server
+    from tunnel.cli import doctor, node, query, server
 
     main.add_command(server.server)
     for command in (node.up, node.down, node.invite):
         main.add_command(command)
+
     for command in (query.status, query.peers, query.ping, query.wait, query.events):
         main.add_command(command)
+    main.add_command(doctor.doctor)
 
 
 _add_commands()

@@ -49,14 +49,16 @@ def run(listen: tuple[str, ...], relay: bool, log_format: str, state_dir: str | 
 @state_dir
 def url(host: str, state_dir: str | None) -> None:
     """Print the URL for `punchtun up --server`. It holds the access token: keep it to yourself."""
+    from tunnel.config import read_host
     from tunnel.drivers.files import StateDirectory
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import load_server_state
 
+    host = read_host(host)
     # root may read what a unit's own user wrote; it learns nothing from it but what it prints.
     directory = StateDirectory(server_places(state_dir).state, root_may_read=True)
     state = load_server_state(directory)
-    click.echo(str(state.url(host.strip("[]"))))
+    click.echo(str(state.url(host)))
 
 
 @server.command()

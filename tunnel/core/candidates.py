@@ -7,13 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from tunnel.core.configuration import LocalInterface
 from tunnel.wire.candidate import MAX_CANDIDATES, Candidate, CandidateKind
+from tunnel.wire.certificate import Network
 from tunnel.wire.endpoint import Endpoint
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _SHARED = ipaddress.IPv4Network("100.64.0.0/10")
 """Carrier-grade NAT, RFC 6598: as little our neighbour's as 192.168.1.1 is."""
 
 
-def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def is_public(address: Address) -> bool:
     """Whether strangers anywhere may be expected to route to it. Documentation and benchmarking
     ranges count as public: nobody uses them but laboratories, and there they are the internet."""
     if address.is_multicast or address.is_loopback or address.is_link_local:
@@ -22,7 +25,7 @@ def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         return False
     if isinstance(address, ipaddress.IPv4Address):
         return address not in _SHARED and not any(address in net for net in _PRIVATE_V4)
-    return address not in _ULA
+    return not address.is_site_local and address not in _ULA
 
 
 _PRIVATE_V4 = tuple(
@@ -36,13 +39,14 @@ def gather_candidates(
     interfaces: Iterable[LocalInterface], port: int, reflexive: Iterable[Endpoint]
 ) -> tuple[Candidate, ...]:
     """What to announce: our addresses, and where servers see us."""
-    candidates: dict[Endpoint, CandidateKind] = {}
-    for interface in interfaces:
-        candidates[Endpoint(str(interface.ip), port)] = CandidateKind.HOST
-    for endpoint in reflexive:
-        candidates.setdefault(endpoint, CandidateKind.SERVER_REFLEXIVE)
-    ordered = [Candidate(kind, endpoint) for endpoint, kind in candidates.items()]
-    return tuple(ordered[:MAX_CANDIDATES])
+    hosts = dict.fromkeys(Endpoint(str(interface.ip), port) for interface in interfaces)
+    seen = [endpoint for endpoint in dict.fromkeys(reflexive) if endpoint not in hosts]
+    # A machine full of container bridges must not crowd out where the world sees it.
+    announced = [
+        Candidate(CandidateKind.HOST, e) for e in list(hosts)[: MAX_CANDIDATES - len(seen)]
+    ]
+    announced += [Candidate(CandidateKind.SERVER_REFLEXIVE, endpoint) for endpoint in seen]
+    return tuple(announced[:MAX_CANDIDATES])
 
 
 def admit_candidates(
@@ -54,7 +58,7 @@ def admit_candidates(
 
     Private addresses only where one of our own interfaces shares their prefix: a machine in a data
     centre that sends to 192.168.x.y is reported as a scanner. Never an address inside the tunnel
-    itself, nor one of our own.
+    itself, nor one of our own, nor one that a whole LAN listens to.
     """
     tunnel = [interface.network for interface in own_tunnel_addresses]
     own = {interface.ip for interface in interfaces}
@@ -64,8 +68,21 @@ def admit_candidates(
             address = ipaddress.ip_address(candidate.endpoint.host)
         except ValueError:
             continue
-        if address in own or any(address in network for network in tunnel):
+        if candidate.endpoint.port == 0 or address in own:
+            continue
+        if any(address in network for network in tunnel):
+            continue
+        if any(_is_broadcast(address, interface.network) for interface in interfaces):
             continue
         if is_public(address) or any(address in i.network for i in interfaces):
             admitted.append(candidate)
     return tuple(admitted)
+
+
+def _is_broadcast(address: Address, network: Network) -> bool:
+    """Whether it is the first or last of an IPv4 prefix, unless that is a pair (RFC 3021)."""
+    return (
+        network.version == 4
+        and network.prefixlen < 31
+        and address in (network.network_address, network.broadcast_address)
+    )

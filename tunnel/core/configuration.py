@@ -32,6 +32,8 @@ class NodeConfig:
     server: ServerUrl
     known_peers: tuple[KnownPeer, ...] = ()
     mtu: int = TUNNEL_MTU
+    may_rebind: bool = True
+    """Whether another local port may be taken when punching keeps failing from this one."""
     version: str = ""
 
 

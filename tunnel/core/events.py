@@ -102,6 +102,12 @@ class InvitationRedeemed:
 
 
 @dataclass(frozen=True, slots=True)
+class RebindWanted:
+    """Punching fails again and again from this local port: a poisoned entry in some router's table
+    may be why. Bind another port and call ``Node.network_changed``."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeersChanged:
     """A certificate or endpoint worth remembering over a restart has changed."""
 
@@ -118,5 +124,6 @@ Event = (
     | PathRepaired
     | PingAnswered
     | InvitationRedeemed
+    | RebindWanted
     | PeersChanged
 )

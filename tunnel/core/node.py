@@ -25,6 +25,7 @@ from tunnel.core.events import (
     PeerIntroduced,
     PeersChanged,
     PingAnswered,
+    RebindWanted,
 )
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
@@ -59,6 +60,9 @@ from tunnel.wire.transport import TRANSPORT, parse_header
 KEEPALIVE_PAYLOAD = b""
 FIRST_IP = 0x40
 """Least first byte of an IP packet."""
+REBIND_AFTER_FAILURES = 3
+REBIND_SPACING = 300.0
+"""Seconds to the first rebind; twice as long to each following one."""
 MAX_GUESSES = 8
 """Endpoints that a handshake without relay is sent to."""
 
@@ -100,6 +104,8 @@ class Node:
             wall_clock=wall_clock,
         )
         self._announcer = Announcer(config, random_bytes, wall_clock)
+        self._rebind_at = now
+        self._rebinds = 0
         self._pending_grants: list[Grant] = []
         self._events: deque[Event] = deque()
         self._outbox: list[Transmit] = []
@@ -246,6 +252,7 @@ class Node:
         self.registration.handle_timer(now)
         for peer in self.peers:
             peer.handle_timer(now)
+        self._consider_rebind(now)
         self._collect(now)
 
     # Inbound
@@ -361,8 +368,7 @@ class Node:
             if peer is not None:
                 moved = Candidate(CandidateKind.SERVER_REFLEXIVE, message.endpoint)
                 for candidate in self._announcer.admit([moved]):
-                    peer.traversal.add_candidate(candidate)
-                    peer.traversal.punch(now, "the server saw it move")
+                    peer.traversal.note_moved(candidate, now)
         elif isinstance(message, Gone):
             peer = self.peers.get(message.peer)
             if peer is not None:
@@ -494,6 +500,20 @@ class Node:
             if self._send(peer, packet, now):
                 peer.counters.tx_packets += 1
                 peer.counters.tx_bytes += len(packet)
+
+    def _consider_rebind(self, now: float) -> None:
+        """A router that took a peer's check for a stranger's maps our port elsewhere for as long as
+        either side keeps sending: only a fresh port is free of that. Nobody who has a direct path
+        is disturbed for it."""
+        if now < self._rebind_at or not self.config.may_rebind:
+            return
+        if not self.registration.is_connected or any(p.traversal.best for p in self.peers):
+            return
+        failing = (p.traversal.failures for p in self.peers if p.state(now) == "relayed")
+        if max(failing, default=0) >= REBIND_AFTER_FAILURES:
+            self._rebind_at = now + REBIND_SPACING * 2**self._rebinds
+            self._rebinds = min(self._rebinds + 1, 6)
+            self._events.append(RebindWanted())
 
     # Membership and candidates
 

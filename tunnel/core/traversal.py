@@ -262,8 +262,7 @@ class Traversal:
             path = self._add_path(source, now)
             path.is_successor = self.best is not None and not self._rounds
             if path.is_successor:
-                self._successor, self._successor_until = path, now + SUCCESSION_TIME
-                self._ping(path, now)
+                self._expect_successor(path, now)
         path.received_at = now
         if path is self._successor:
             path.credit += size
@@ -278,6 +277,17 @@ class Traversal:
             # The peer sends here and no longer there: it went back to an older mapping.
             path.is_successor = True
             self._ping(path, now)
+
+    def note_moved(self, candidate: Candidate, now: float) -> None:
+        """The server sees the peer at another endpoint than before."""
+        self.add_candidate(candidate)
+        if self.best is not None and self.best.kind is not CandidateKind.HOST:
+            path = self._paths.get(candidate.endpoint)
+            if path is None or path is not self.best:
+                path = path or self._add_path(candidate.endpoint, now, candidate.kind)
+                path.is_successor = True
+                self._expect_successor(path, now)
+        self.punch(now, "the server saw it move")
 
     def receive_ping(self, ping: Ping, source: Endpoint, now: float) -> None:
         path = self._find(source)
@@ -492,6 +502,11 @@ class Traversal:
         for path in stale:
             del self._paths[path.endpoint]
             self._observed.pop(path.endpoint, None)
+
+    def _expect_successor(self, path: Path, now: float) -> None:
+        """Duplicate until an echo decides whether the peer has moved to `path`."""
+        self._successor, self._successor_until = path, now + SUCCESSION_TIME
+        self._ping(path, now)
 
     def _ping(self, path: Path, now: float, size: int = 12) -> int:
         transaction = self._transaction()

@@ -41,7 +41,7 @@ class MachineLoop:
         self._receive_datagrams = machine.receive_datagrams
         self._on_packets = on_packets
         self._after_settling = after_settling
-        self._watchers: list[Any] = []
+        self._watchers: dict[int, Any] = {}
         self._timer: Any = None
         self._armed_at: float | None = None
 
@@ -49,19 +49,30 @@ class MachineLoop:
         for number, socket in enumerate(self.sockets):
             self.watch(socket.fileno(), partial(self._readable, number))
 
+    def replace_socket(self, number: int, socket: UdpSocket) -> None:
+        """Go on with `socket` instead, and close the other."""
+        old = self.sockets[number]
+        self._unwatch(old.fileno())
+        self.sockets[number] = socket
+        old.close()
+        self.watch(socket.fileno(), partial(self._readable, number))
+
     def watch(self, fileno: int, callback: Callable[[], None]) -> None:
         """Call `callback` in the hub whenever `fileno` is readable."""
         watcher = gevent.get_hub().loop.io(fileno, 1)
         watcher.start(_guard(callback))
-        self._watchers.append(watcher)
+        self._watchers[fileno] = watcher
 
     def close(self) -> None:
         """Stop watching. The sockets stay open."""
-        for watcher in self._watchers:
-            watcher.stop()
-            watcher.close()
-        self._watchers.clear()
+        for fileno in list(self._watchers):
+            self._unwatch(fileno)
         self._disarm()
+
+    def _unwatch(self, fileno: int) -> None:
+        watcher = self._watchers.pop(fileno)
+        watcher.stop()
+        watcher.close()
 
     def settle(self, now: float) -> None:
         """To be called after every input: send, report, re-arm."""

@@ -23,6 +23,7 @@ from tunnel.core.events import (
     InvitationRedeemed,
     PeersChanged,
     PingAnswered,
+    RebindWanted,
     ServerLost,
     ServerRegistered,
 )
@@ -141,6 +142,15 @@ class NodeDriver:
         finally:
             self._shut_down()
 
+    def rebind(self) -> int:
+        """Take another local port, and let everyone know. The old mapping is given up."""
+        socket = UdpSocket(None, 0)
+        self._loop.replace_socket(0, socket)
+        self._socket = socket
+        interfaces = self._interfaces
+        self.command(lambda now: self.node.network_changed(interfaces, socket.port, now))
+        return socket.port
+
     def locate_server(self) -> None:
         """Resolve the server's name, again and again until it does."""
         if self._locating is None or self._locating.ready():
@@ -238,6 +248,8 @@ class NodeDriver:
                     self.answers.pop(next(iter(self.answers)))
                 self._announce_change()
                 continue
+            if isinstance(event, RebindWanted):
+                gevent.spawn(self.rebind)
             if isinstance(event, InvitationRedeemed):
                 gevent.spawn(self._answer_joiner, event.name)
             self._record(event)

@@ -8,6 +8,7 @@ ping                  peer, count, interval, timeout               one an echo
 wait                  peer or null, direct, timeout                one: state, exit_code
 events                peer or null, follow                         one an event
 invite                name, ip or null, expires                    one: join
+drill                 timeout                                      one: port, peers
 down                                                               one: stopping
 ====================  ===========================================  ==============================
 """
@@ -50,6 +51,8 @@ class NodeControl:
             return self._events(request)
         if command == "invite":
             return self._invite(request)
+        if command == "drill":
+            return self._drill(request)
         if command == "down":
             self._driver.stopped.set()
             return {"stopping": True}
@@ -121,6 +124,34 @@ class NodeControl:
         if state == "direct" or (state == "relayed" and not must_be_direct):
             return state, 0
         return state, 3 if state == "relayed" else 4
+
+    def _drill(self, request: Body) -> Body:
+        """Drop our own mapping on purpose, and tell how each direct pair came through."""
+        node = self._driver.node
+        direct = [peer for peer in node.peers if peer.state(clock.now()) == "direct"]
+        if not direct:
+            raise OperatorError("no peer is direct: there is nothing to drill")
+        seen = {peer.name: len(peer.outages) for peer in direct}
+        began = clock.now()
+        port = self._driver.rebind()
+        deadline = began + float(request.get("timeout") or 15.0)
+        recovered: dict[str, Body] = {}
+        while len(recovered) < len(direct) and (left := deadline - clock.now()) > 0:
+            for peer in direct:
+                fresh = list(peer.outages)[seen[peer.name] :]
+                best = peer.traversal.best
+                if peer.name not in recovered and best and (best.proof_sent_at or 0.0) > began:
+                    recovered[peer.name] = {
+                        "recovered_ms": round(((best.proven_at or began) - began) * 1000, 1),
+                        "events": [{k: v for k, v in o.items() if k != "at"} for o in fresh],
+                    }
+            self._driver.wait_for_change(min(left, 0.01))
+        peers = [
+            {"name": peer.name, "state": peer.state(clock.now())}
+            | recovered.get(peer.name, {"recovered_ms": None, "events": []})
+            for peer in direct
+        ]
+        return {"port": port, "peers": peers}
 
     def _events(self, request: Body) -> Iterator[Body]:
         peer = request.get("peer")

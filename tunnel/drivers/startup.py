@@ -104,6 +104,7 @@ def run_node(options: UpOptions, places: Places) -> None:
             server=state.server,
             known_peers=parse_peers(directory.read_json(PEERS_FILE)),
             mtu=mtu,
+            may_rebind=options.listen_port is None,
             version=tunnel.__version__,
         )
         _make_run_directory(places)
