@@ -89,6 +89,7 @@ class World:
         host = self.net.add_host(name, address, behind=behind)
         if delay:
             host.link.set(delay=delay)
+        host.opens_sockets = True  # The second one, for measuring.
         self.hosts[name] = host
         return self.start_node(name)
 

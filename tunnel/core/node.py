@@ -26,9 +26,11 @@ from tunnel.core.events import (
     PeersChanged,
     PingAnswered,
     RebindWanted,
+    ServerRegistered,
 )
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
+from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.machine import RandomBytes, Transmit, WallClock
 from tunnel.core.membership import InvitationLedger
 from tunnel.core.path import RELAYED
@@ -54,10 +56,12 @@ from tunnel.wire.handshake import (
 from tunnel.wire.invitation import JoinString, parse_join_request
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import RELAY, pack_relay, parse_relay
-from tunnel.wire.rendezvous import Asked, FromServer, Gone, Grant, Introduction, Moved
+from tunnel.wire.rendezvous import Asked, Echoed, FromServer, Gone, Grant, Introduction, Moved
 from tunnel.wire.transport import TRANSPORT, parse_header
 
 KEEPALIVE_PAYLOAD = b""
+SECOND_SOCKET = 1
+"""``Transmit.local`` of the socket on which mapping lifetimes are measured."""
 FIRST_IP = 0x40
 """Least first byte of an IP packet."""
 REBIND_AFTER_FAILURES = 3
@@ -104,6 +108,7 @@ class Node:
             wall_clock=wall_clock,
         )
         self._announcer = Announcer(config, random_bytes, wall_clock)
+        self.lifetime = LifetimeProbe(random_bytes)
         self._rebind_at = now
         self._rebinds = 0
         self._pending_grants: list[Grant] = []
@@ -136,6 +141,7 @@ class Node:
                     peer.session.initiate(now)
         else:
             self.registration.refresh(now)
+            self.lifetime.restart(now)
             for peer in self.peers:
                 if peer.session.is_established(now):
                     peer.traversal.punch(now, "network changed")
@@ -225,7 +231,7 @@ class Node:
         packets: list[bytes] = []
         for datagram in datagrams:
             try:
-                self._receive(datagram, source, now, packets)
+                self._receive(datagram, source, now, packets, local)
             except (Malformed, AuthenticationFailed) as error:
                 self.drops[str(error)] += 1
             except CookieDemanded as demand:
@@ -244,12 +250,13 @@ class Node:
     # The clock
 
     def get_timer(self) -> float | None:
-        times = [self.registration.get_timer()]
+        times = [self.registration.get_timer(), self.lifetime.get_timer()]
         times += [peer.get_timer() for peer in self.peers]
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         self.registration.handle_timer(now)
+        self.lifetime.handle_timer(now)
         for peer in self.peers:
             peer.handle_timer(now)
         self._consider_rebind(now)
@@ -257,17 +264,19 @@ class Node:
 
     # Inbound
 
-    def _receive(self, datagram: bytes, source: Endpoint, now: float, packets: list[bytes]) -> None:
+    def _receive(
+        self, datagram: bytes, source: Endpoint, now: float, packets: list[bytes], local: int
+    ) -> None:
         kind = datagram[0] if datagram else 0
         if kind == TRANSPORT:
-            self._receive_frame(datagram, source, now, packets)
+            self._receive_frame(datagram, source, now, packets, local)
         elif kind == RELAY:
             if not self.registration.link.is_server(source):
                 raise Malformed("relay envelope not from the server")
             channel, inner = parse_relay(datagram)
             if not self.peers.has_channel(channel) or inner[0] == RELAY:
                 raise Malformed("unknown channel")
-            self._receive(inner, RELAYED, now, packets)
+            self._receive(inner, RELAYED, now, packets, local)
         elif kind == INITIATION:
             self._receive_initiation(datagram, source, now)
         elif kind == RESPONSE:
@@ -308,7 +317,7 @@ class Node:
         self._note_keys(self.peers.of_session(session), now)
 
     def _receive_frame(
-        self, datagram: bytes, source: Endpoint, now: float, packets: list[bytes]
+        self, datagram: bytes, source: Endpoint, now: float, packets: list[bytes], local: int
     ) -> None:
         receiver, counter = parse_header(datagram)
         session = self._find_session(receiver)
@@ -316,9 +325,13 @@ class Node:
             if not self.registration.link.is_server(source):
                 raise AuthenticationFailed("server's frame from elsewhere")
             message = self.registration.link.open(datagram, now)
-            if message is not None:
+            if isinstance(message, Echoed) and self.lifetime.receive(message.transaction, now):
+                return
+            if message is not None and local == 0:
                 self._receive_from_server(self.registration.receive(message, now), now)
             return
+        if local != 0:
+            raise AuthenticationFailed("frame of a peer to another socket")
         peer = self.peers.of_session(session)
         try:
             payload = session.open(receiver, counter, datagram, now)
@@ -441,7 +454,11 @@ class Node:
     def _collect(self, now: float) -> None:
         """Gather what the parts want sent and reported."""
         self._announce(now)
-        self._events.extend(self.registration.take_events())
+        for event in self.registration.take_events():
+            if isinstance(event, ServerRegistered) and self.lifetime.get_timer() is None:
+                self.lifetime.restart(now)
+            self._events.append(event)
+        self._measure_lifetime(now)
         for peer in self.peers:
             traversal = peer.traversal
             for endpoint, payload in traversal.take_checks():
@@ -469,6 +486,15 @@ class Node:
             for frame in peer.take_unproven(now):
                 for endpoint in peer.traversal.routes(now):
                     self._emit(peer, frame, endpoint)
+
+    def _measure_lifetime(self, now: float) -> None:
+        for probe in self.lifetime.take_probes():
+            self.registration.link.send(probe, now, local=SECOND_SOCKET)
+        interval = self.lifetime.keepalive_interval
+        if interval != self.registration.keepalive_interval:
+            self.registration.keepalive_interval = interval
+            for peer in self.peers:
+                peer.traversal.keepalive_interval = interval
 
     def _handshake_routes(self, peer: Peer, now: float) -> list[Endpoint]:
         routes = list(peer.traversal.routes(now))
@@ -523,6 +549,7 @@ class Node:
         peer, has_news = self.peers.remember(packed, endpoints)
         if len(self.peers) > count:
             peer.traversal.set_local_candidates(self._announcer.candidates or ())
+            peer.traversal.keepalive_interval = self.lifetime.keepalive_interval
             self._events.append(PeerIntroduced(peer.name))
         if has_news:
             self._events.append(PeersChanged())

@@ -35,6 +35,8 @@ class Registrant:
         self.channels: dict[bytes, int] = {}
         """Peer key → the number this node uses for it."""
         self.relay_limit = TokenBucket(relay_rate, max(relay_rate / 10, 256 * 1024))
+        self.late_answers: list[tuple[float, bytes, Endpoint, int]] = []
+        """When, what, where to, by which of our sockets."""
         self.attend_at: float | None = None
         """When the server looks at it next."""
         self._serial = 0
@@ -65,7 +67,14 @@ class Registrant:
 
     def get_timer(self) -> float | None:
         window = list(self._notices.values())[:WINDOW] if self._notices else []
-        return min((at for _, _, at in window), default=None)
+        times = [at for _, _, at in window] + [at for at, _, _, _ in self.late_answers]
+        return min(times, default=None)
+
+    def take_due_answers(self, now: float) -> list[tuple[bytes, Endpoint, int]]:
+        """Late answers to probes, whose time has come: payload, destination, socket."""
+        due = [(packed, to, local) for at, packed, to, local in self.late_answers if at <= now]
+        self.late_answers = [answer for answer in self.late_answers if answer[0] > now]
+        return due
 
     def take_due_notices(self, now: float) -> list[bytes]:
         """Notices to send (again) now."""

@@ -39,6 +39,7 @@ from tunnel.wire.rendezvous import (
     Introduction,
     Leave,
     Moved,
+    Probe,
     Redeem,
     RefusalReason,
     Refused,
@@ -49,8 +50,11 @@ from tunnel.wire.rendezvous import (
 from tunnel.wire.stun import is_stun, pack_binding_success, parse_binding_request
 from tunnel.wire.transport import TRANSPORT, parse_header
 
-LIFETIME = 60.0
-"""Seconds of silence after which a node is forgotten: four of its keep-alives."""
+LIFETIME = 240.0
+"""Seconds of silence after which a node is forgotten: twice its longest keep-alive interval."""
+MAX_PROBE_DELAY = 180.0
+MAX_PROBES = 4
+"""Late answers that one node may have outstanding."""
 UNREGISTERED_LIFETIME = 30.0
 """The same for one that has a session but no registration, such as a joiner."""
 
@@ -188,12 +192,14 @@ class RendezvousServer:
         payload = session.open(receiver, counter, datagram, now)
         registrant = self._registrants[session.remote_static.data]
         registrant.last_heard = now
-        if local % 2 == 0:
+        message = parse_from_node(payload) if payload else None
+        if local % 2 == 0 and not isinstance(message, Probe):
             self._note_endpoint(registrant, source, local, now)
-        if not payload:
+        if message is None:
             return
-        message = parse_from_node(payload)
-        if isinstance(message, Echo):
+        if isinstance(message, Probe):
+            self._answer_probe(registrant, message, source, local, now)
+        elif isinstance(message, Echo):
             registrant.rtt = message.rtt or registrant.rtt
             self._send(
                 registrant, Echoed(message.transaction, local % 2, source), now, source, local
@@ -289,6 +295,17 @@ class RendezvousServer:
             node.notify(introduction, now)
         self.introductions += 1
 
+    def _answer_probe(
+        self, registrant: Registrant, probe: Probe, source: Endpoint, local: int, now: float
+    ) -> None:
+        """Now and, if asked for, once more after a silence, to where the probe came from."""
+        echoed = Echoed(probe.transaction, local % 2, source)
+        self._send(registrant, echoed, now, source, local)
+        delay = probe.delay / 1000
+        if 0 < delay <= MAX_PROBE_DELAY and len(registrant.late_answers) < MAX_PROBES:
+            registrant.late_answers.append((now + delay, echoed.pack(), source, local))
+            self._schedule(registrant, now + delay)
+
     def _redeem(self, joiner: Registrant, message: Redeem, source: Endpoint, now: float) -> None:
         inviter = self._registrants.get(message.inviter)
         if not self._redeem_limit.take(pack_endpoint(source)[:16], now):
@@ -332,6 +349,8 @@ class RendezvousServer:
             return
         for packed in registrant.take_due_notices(now):
             self._send_packed(registrant, packed, now)
+        for packed, source, local in registrant.take_due_answers(now):
+            self._send_packed(registrant, packed, now, source, local)
         timer = registrant.get_timer()
         expiry = registrant.last_heard + lifetime
         self._schedule(registrant, expiry if timer is None else min(timer, expiry))

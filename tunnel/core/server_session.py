@@ -74,7 +74,9 @@ class ServerSession:
         payload = self.session.open(receiver, counter, datagram, now)
         return parse_from_server(payload) if payload else None
 
-    def send(self, message: FromNode, now: float, endpoint: Endpoint | None = None) -> bool:
+    def send(
+        self, message: FromNode, now: float, endpoint: Endpoint | None = None, local: int = 0
+    ) -> bool:
         """Queue a message; False while there are no keys or nobody has answered yet."""
         target = endpoint or self.endpoint
         if target is None:
@@ -82,7 +84,7 @@ class ServerSession:
         datagram = self.session.seal(message.pack(), now)
         if datagram is None:
             return False
-        self._outbox.append(Transmit(datagram, target))
+        self._outbox.append(Transmit(datagram, target, None, local))
         return True
 
     def datagrams_to_send(self) -> list[Transmit]:

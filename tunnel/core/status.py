@@ -42,7 +42,7 @@ def describe_node(node: Node, now: float) -> dict[str, Any]:
             "filtering": None,
             "hairpin": None,
             "port_mapping": None,
-            "mapping_lifetime_s": None,
+            "mapping_lifetime_s": node.lifetime.lifetime,
             "keepalive_s": registration.keepalive_interval,
         },
         "peers": [

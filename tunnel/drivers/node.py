@@ -78,8 +78,12 @@ class NodeDriver:
         self._state = state
         self._tun = tun
         self._socket = socket
+        self._second_socket = UdpSocket(None, 0)
         self._loop = MachineLoop(
-            self.node, [socket], on_packets=self._write_packets, after_settling=self._report
+            self.node,
+            [socket, self._second_socket],
+            on_packets=self._write_packets,
+            after_settling=self._report,
         )
         self._watch = NetworkWatch(ignore=[tun.name])
         self._suspend = clock.SuspendWatch()
@@ -183,6 +187,7 @@ class NodeDriver:
             self._write_peers()
         self._watch.close()
         self._socket.close()
+        self._second_socket.close()
         self._tun.close()
 
     # Inputs

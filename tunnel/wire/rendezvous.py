@@ -9,6 +9,7 @@ Node → server::
     redeem      | 0x05 | 0 0 0 | request (8) | inviter (32) | length (2) | sealed request |
     grant       | 0x06 | 0 0 0 | request (8) | joiner (32)  | length (2) | sealed answer  |
     leave       | 0x07 | 0 0 0 |
+    probe       | 0x08 | 0 0 0 | transaction (8) | delay (4) | padding (16) |
 
 Server → node::
 
@@ -26,7 +27,9 @@ Keys are X25519 public keys. `rtt` is the node's measured round trip to the serv
 0 when unknown. `start` is in milliseconds: punch that long after this arrives, so that both sides
 start at the same moment. `channel` 0: no relay. `network` is a secret tag shared by the members.
 Messages with a `serial` are notices: the server repeats them until they are acknowledged.
-`listener` is 0 for the server's first port and 1 for its second.
+A probe is answered with `echoed` at once and, if its delay in milliseconds is not 0, once more
+after it; it does not say where the node is. `listener` is 0 for the server's first port and 1 for
+its second.
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ _ACKNOWLEDGE = struct.Struct("<II")
 _INTRODUCE = struct.Struct("<I32s")
 _REDEEM = struct.Struct("<IQ32s")
 _GRANT = struct.Struct("<IQ32s")
+_PROBE = struct.Struct("<IQI16x")
 _REGISTERED = struct.Struct("<BxHI18sH")
 _ECHOED = struct.Struct("<BBxxQ18s")
 _INTRODUCTION = struct.Struct("<BxHIII32s18s")
@@ -133,6 +137,14 @@ class Grant(NamedTuple):
 class Leave(NamedTuple):
     def pack(self) -> bytes:
         return bytes([0x07, 0, 0, 0])
+
+
+class Probe(NamedTuple):
+    transaction: int
+    delay: int
+
+    def pack(self) -> bytes:
+        return _PROBE.pack(0x08, *self)
 
 
 class Registered(NamedTuple):
@@ -224,7 +236,7 @@ class Refused(NamedTuple):
         return _REFUSED.pack(0x88, *self)
 
 
-FromNode = Register | Echo | Acknowledge | Introduce | Redeem | Grant | Leave
+FromNode = Register | Echo | Acknowledge | Introduce | Redeem | Grant | Leave | Probe
 Notice = Introduction | Moved | Gone | Asked | Granted
 FromServer = Registered | Echoed | Refused | Notice
 
@@ -251,6 +263,8 @@ def parse_from_node(payload: bytes) -> FromNode:
                 return Grant(request, joiner, _take_sealed(payload, _GRANT.size))
             case 0x07:
                 return Leave()
+            case 0x08:
+                return Probe(*_PROBE.unpack_from(payload)[1:])
     except struct.error as error:
         raise Malformed("message length") from error
     raise Malformed("message kind")
