@@ -19,4 +19,5 @@ TUNNEL_MTU = 1280
 envelope and 48 of IPv6 and UDP it fits every path that RFC 8200 §5 and common LTE allow."""
 
 MAX_UNANSWERED_CHECKS = 24
-"""Checks sent to one endpoint that never answered, per punch: nobody aims us at a victim."""
+"""Checks sent to one endpoint that never answered, per punch and second: nobody aims us at a
+victim."""

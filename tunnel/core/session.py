@@ -79,9 +79,8 @@ class Session:
         self._cookies = CookieGenerator(construction, remote_static)
         self._keypairs = Keypairs()
         self._initiators: dict[int, tuple[Initiator, float]] = {}
-        """Initiations by index, oldest first, with the time they were sent. On a slow path the
-        response to an earlier one arrives after the next was sent and must still count; and so must
-        the responses to those after it, for the responder holds on to the newest only."""
+        """Initiations under way by index, oldest first, with the time they were sent: on a slow
+        path the response to an earlier one arrives after the next was sent, and still counts."""
         self._attempt_started = 0.0
         self._attempts = 0
         self._initiated_at = float("-inf")
@@ -182,11 +181,8 @@ class Session:
         initiator, sent_at = self._initiators[response.receiver]
         sending, receiving = initiator.consume_response(response)
         self.handshake_rtt = now - sent_at
-        while (index := next(iter(self._initiators))) != response.receiver:
-            del self._initiators[index]
-            self._indices.release(index)
         del self._initiators[response.receiver]
-        self._retransmit_at = None
+        self._abandon()
         self._add_keypair(
             Keypair(
                 sending_key=sending,

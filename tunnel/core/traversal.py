@@ -47,6 +47,11 @@ SUCCESSION_TIME = 1.0
 """Seconds for which the peer's appearance at a new endpoint makes us duplicate."""
 FORGET_PATH_AFTER = 120.0
 MAX_PATHS = 64
+MAX_ADDED_CANDIDATES = 16
+"""Kept beside the announced ones; the oldest goes first."""
+BUDGET_TIME = 1.0
+"""Seconds after which an endpoint that never answered may again get MAX_UNANSWERED_CHECKS: peer and
+server can make us punch as often as they like, and must not aim us at a third."""
 
 
 class TraversalState(enum.Enum):
@@ -79,6 +84,9 @@ class Traversal:
         self.relay: Path | None = None
         self._paths: dict[Endpoint, Path] = {}
         self._candidates: dict[Endpoint, CandidateKind] = {}
+        self._added: list[Endpoint] = []
+        """Candidates the peer did not announce, oldest first."""
+        self._budget_since = float("-inf")
         self._local_candidates: tuple[Candidate, ...] = ()
         self._rounds: list[float] = []
         self._successor: Path | None = None
@@ -100,6 +108,9 @@ class Traversal:
         self._answers: list[tuple[int, float, Endpoint]] = []
         self._wants_introduction = False
         self.keepalive_interval = KEEPALIVE_INTERVAL
+        # Punching starts both ends at the same moment. An echo serves both, but only where one end
+        # asks before the other does.
+        self._eagerness = 0.9 + random_bytes(1)[0] / 2550
         self.checks_sent = 0
         self.punches = 0
 
@@ -161,9 +172,15 @@ class Traversal:
     def set_candidates(self, candidates: Sequence[Candidate]) -> None:
         """Replace what the peer announced. Paths already found stay."""
         self._candidates = {endpoint: kind for kind, endpoint in candidates}
+        self._added.clear()
 
     def add_candidate(self, candidate: Candidate) -> None:
-        self._candidates.setdefault(candidate.endpoint, candidate.kind)
+        if candidate.endpoint in self._candidates:
+            return
+        if len(self._added) >= MAX_ADDED_CANDIDATES:
+            del self._candidates[self._added.pop(0)]
+        self._candidates[candidate.endpoint] = candidate.kind
+        self._added.append(candidate.endpoint)
 
     def set_relay(self, is_available: bool, now: float) -> None:
         """Whether there is a channel through the server."""
@@ -177,8 +194,10 @@ class Traversal:
         self._cause = cause
         start = now + delay
         self._rounds = [start + offset for offset in PUNCH_ROUNDS]
-        for path in self._paths.values():
-            path.unanswered = 0
+        if now - self._budget_since >= BUDGET_TIME:
+            self._budget_since = now
+            for path in self._paths.values():
+                path.unanswered = 0
         self._retry_at = None
         self.punches += 1
         if delay <= 0:
@@ -374,7 +393,7 @@ class Traversal:
         if path.pending or path.proven_at is None:
             # Ask again as soon as the answer is late: one lost echo is no reason to doubt.
             return last + max(interval, 1.25 * rtt, self._slowdown(path))
-        return last + self.keepalive_interval
+        return last + self.keepalive_interval * self._eagerness
 
     @staticmethod
     def _slowdown(path: Path) -> float:

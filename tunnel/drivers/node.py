@@ -37,8 +37,10 @@ from tunnel.drivers.network import local_addresses
 from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
 from tunnel.drivers.resolve import resolve
+from tunnel.drivers.threads import run_in_thread
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
+from tunnel.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +126,7 @@ class NodeDriver:
         """Blocks the calling greenlet, not the hub, until the disk has it."""
         assert self.node.ledger is not None
         content = pack_ledger(self.node.ledger)
-        gevent.get_hub().threadpool.apply(self._state.write_json, (LEDGER_FILE, content))
+        run_in_thread(self._state.write_json, LEDGER_FILE, content)
 
     # Running
 
@@ -279,7 +281,12 @@ class NodeDriver:
         self._changed = Event()
 
     def _answer_joiner(self, name: str) -> None:
-        self.save_ledger()
+        try:
+            self.save_ledger()
+        except OperatorError as error:
+            # It will ask again, and be answered when there is room.
+            log.error("cannot let %s in: %s", name or "a joiner", error)
+            return
         if name:
             log.info("%s has joined", name)
         self.command(self.node.ledger_saved)
@@ -290,7 +297,11 @@ class NodeDriver:
             if self._must_save_peers:
                 self._must_save_peers = False
                 content = self._pack_peers()
-                gevent.get_hub().threadpool.apply(self._state.write_json, (PEERS_FILE, content))
+                try:
+                    run_in_thread(self._state.write_json, PEERS_FILE, content)
+                except OperatorError as error:
+                    # Peers can be learned again; a full disk must not end this for good.
+                    log.warning("%s", error)
 
     def _write_peers(self) -> None:
         self._state.write_json(PEERS_FILE, self._pack_peers())

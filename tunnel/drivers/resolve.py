@@ -5,8 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-import gevent
-
+from tunnel.drivers.threads import run_in_thread
 from tunnel.wire.endpoint import Endpoint
 
 
@@ -24,9 +23,7 @@ def resolve(host: str, port: int, *, allow_ipv6: bool) -> list[Endpoint]:
         endpoint = Endpoint(str(ipaddress.ip_address(host)), port)
         return [endpoint] if allow_ipv6 or not endpoint.is_ipv6 else []
     try:
-        found = gevent.get_hub().threadpool.apply(
-            socket.getaddrinfo, (host, port, socket.AF_UNSPEC, socket.SOCK_DGRAM)
-        )
+        found = run_in_thread(socket.getaddrinfo, host, port, socket.AF_UNSPEC, socket.SOCK_DGRAM)
     except OSError:
         # Normal at boot, when a name server may still be away: the caller says so and tries again.
         return []

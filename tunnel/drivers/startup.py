@@ -50,7 +50,7 @@ from tunnel.drivers.places import Places
 from tunnel.drivers.server import ServerDriver, open_listeners
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
-from tunnel.errors import OperatorError, UsageError
+from tunnel.errors import AuthenticationFailed, OperatorError, UsageError
 from tunnel.noise.keys import PrivateKey, SigningKey
 from tunnel.wire.certificate import Certificate, is_valid_name
 from tunnel.wire.invitation import ServerUrl, encode_base64
@@ -161,6 +161,7 @@ def _prepare_membership(
                 "`punchtun up --server URL`, or join one with `punchtun up 'punchtun-join:…'`"
             )
         return _found(options, read_server_url(options.server), directory, tun)
+    _check_certificate(state)
     _refuse_other_identity(options, state.certificate)
     if options.server is not None:
         server = read_server_url(options.server)
@@ -220,6 +221,7 @@ def _join(
     invitation = invitation_id(join.token).hex()
     if state is not None and state.certificate is not None:
         if state.joined_by == invitation:
+            _check_certificate(state)
             return state, None  # The same command again, after a reboot: a plain `up`.
         raise OperatorError(
             f"this machine is in a network already, as {state.certificate.name}: "
@@ -243,6 +245,24 @@ def _join(
     directory.write_json(NODE_FILE, pack_node_state(state))
     tell(f"joined network {state.identity.id} as {state.certificate.name}")
     return state, None
+
+
+def _check_certificate(state: NodeState) -> None:
+    """Others would refuse it in silence."""
+    assert state.identity
+    assert state.certificate
+    try:
+        certificate = state.identity.verify(state.certificate.pack(), clock.wall_clock())
+    except AuthenticationFailed as error:
+        raise OperatorError(
+            f"the certificate in {NODE_FILE} is of no use ({error}): restore the file from a "
+            "backup, or move it away and join again with a new invitation"
+        ) from error
+    if certificate.key != state.static.public_key.data:
+        raise OperatorError(
+            f"{NODE_FILE} is damaged: its certificate is for another key; restore the file from a "
+            "backup, or move it away and join again with a new invitation"
+        )
 
 
 def _refuse_other_identity(options: UpOptions, certificate: Certificate) -> None:
@@ -280,8 +300,14 @@ def _read_interface(text: str) -> ipaddress.IPv4Interface:
         raise UsageError(f"--ip {text}: write an IPv4 address, for example 10.99.0.1/24") from error
     if "/" not in text:
         interface = ipaddress.IPv4Interface((interface.ip, 24))
-    if interface.network.prefixlen > 30 or interface.network.prefixlen < 8:
+    network = interface.network
+    if network.prefixlen > 30 or network.prefixlen < 8:
         raise UsageError(f"--ip {text}: the prefix must leave room for others, /8 to /30")
+    if interface.ip in (network.network_address, network.broadcast_address):
+        raise UsageError(
+            f"--ip {text}: this is the {network}'s network or broadcast address; "
+            f"use {network.network_address + 1} or another in between"
+        )
     return interface
 
 

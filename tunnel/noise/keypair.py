@@ -85,13 +85,16 @@ class Keypair:
         )
 
 
+MAX_WAITING = 3
+
+
 class Keypairs:
     """The keypairs held with one peer: `current` seals, each of the three opens.
 
     Every method that takes keypairs out returns them, for their indices to be given back.
     """
 
-    __slots__ = ("current", "next", "previous")
+    __slots__ = ("_waiting", "current", "next", "previous")
 
     def __init__(self) -> None:
         self.current: Keypair | None = None
@@ -99,9 +102,13 @@ class Keypairs:
         """Opens the frames that were under way when its successor came."""
         self.next: Keypair | None = None
         """Ours as responder, until a frame shows that the initiator holds it too."""
+        self._waiting: list[Keypair] = []
+        """Of the initiations before that one: on a path slower than the initiator repeats them, it
+        is one of the earlier responses that it takes."""
 
     def __iter__(self) -> Iterator[Keypair]:
-        return iter([held for held in (self.current, self.previous, self.next) if held])
+        held = (self.current, self.previous, self.next, *self._waiting)
+        return iter([keypair for keypair in held if keypair])
 
     def add(self, keypair: Keypair) -> list[Keypair]:
         """Take in the keypair of a handshake just completed.
@@ -110,14 +117,18 @@ class Keypairs:
         responder it waits as next (wireguard-go, device/noise-protocol.go: BeginSymmetricSession).
         """
         if not keypair.is_initiator:
-            dropped = self._held(self.next, self.previous)
+            dropped = self._held(self.previous)
+            self._waiting += self._held(self.next)
+            dropped += self._waiting[:-MAX_WAITING]
+            self._waiting = self._waiting[-MAX_WAITING:]
             self.next, self.previous = keypair, None
             return dropped
         if self.next is not None:
             # Both ends initiated at once, and each answered the other. If both dropped the keypair
             # that the other now seals with, neither could open anything: it stays, as previous.
-            dropped = self._held(self.current, self.previous)
+            dropped = self._held(self.current, self.previous, *self._waiting)
             self.previous = self.next
+            self._waiting = []
         else:
             dropped = self._held(self.previous)
             self.previous = self.current
@@ -126,15 +137,18 @@ class Keypairs:
 
     def received_with(self, keypair: Keypair) -> list[Keypair]:
         """To be called when a frame opened under `keypair`: if that is next, it becomes current."""
-        if keypair is not self.next:
+        waiting = self._held(self.next, *self._waiting)
+        if keypair not in waiting:
             return []
-        dropped = self._held(self.previous)
+        dropped = self._held(self.previous) + [other for other in waiting if other is not keypair]
         self.previous, self.current, self.next = self.current, keypair, None
+        self._waiting = []
         return dropped
 
     def drop_all(self) -> list[Keypair]:
         dropped = list(self)
         self.current = self.previous = self.next = None
+        self._waiting = []
         return dropped
 
     @staticmethod
