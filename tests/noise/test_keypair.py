@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunnel.errors import AuthenticationFailed, Malformed
-from tunnel.noise.keypair import REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, Keypair, Keypairs
+from tunnel.noise.keypair import (
+    MAX_WAITING,
+    REJECT_AFTER_MESSAGES,
+    REKEY_AFTER_MESSAGES,
+    Keypair,
+    Keypairs,
+)
 from tunnel.noise.primitives import Buffer, seal
 from tunnel.wire.transport import pack_header, parse_header
 
@@ -123,8 +129,8 @@ def keypair(name: str, *, is_initiator: bool = False) -> Keypair:
 
 # Slots as "current previous next", "-" for an empty one. Before; what happens; after; dropped.
 # "I" and "R": a keypair N comes, made as initiator or as responder. Another letter: a frame opened
-# under the keypair of that name. wireguard-go: BeginSymmetricSession and ReceivedWithKeypair; but an
-# unconfirmed next is not dropped for a newer one: it waits, see below.
+# under the keypair of that name. wireguard-go: BeginSymmetricSession and ReceivedWithKeypair; but
+# an unconfirmed next is not dropped for a newer one: it waits, see below.
 ROTATION = [
     ("---", "I", "N--", ""),
     ("C--", "I", "NC-", ""),
