@@ -135,7 +135,7 @@ def test_server_away_and_back() -> None:
     world.start_server()
     world.net.run_for(61)
     assert world.node("a").registration.is_connected
-    assert len(world.events("a", ServerRegistered)) > 1
+    assert len(world.events("a", ServerRegistered)) == 2
     assert stream.lost == 0
     assert world.is_direct()
 

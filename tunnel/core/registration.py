@@ -40,6 +40,9 @@ COMPLAIN_AFTER = 5.0
 """Seconds without any answer at the start after which the server counts as lost."""
 RECONNECT_DELAYS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 INTRODUCE_SPACING = 1.0
+REFRESH_SPACING = 0.02
+SUSPECT_KEYS_AFTER = 2
+"""Unanswered echoes after which keys are agreed anew beside them: the server may have restarted."""
 
 
 class RegistrationState(enum.Enum):
@@ -65,10 +68,13 @@ class Registration:
         self._tries = 0
         self._next_at: float | None = None
         self._reconnects = 0
+        self._refreshed_at = float("-inf")
         self._introduced_at: dict[bytes, float] = {}
         self._events: list[Event] = []
         self._handshakes_seen = 0
         self._complain_at: float | None = None
+        self._is_told = False
+        """Whether the owner's last news is that the server is there."""
 
     # What the owner asks
 
@@ -120,8 +126,12 @@ class Registration:
 
     def refresh(self, now: float) -> None:
         """Let the server see our mapping now: after a network change, or in doubt."""
-        if self.state is RegistrationState.CONNECTED:
-            self._echo(now)
+        if self.state is RegistrationState.CONNECTED and self._next_at is not None:
+            # Not counted as a try: several refreshes within a round trip are no sign of a loss.
+            if now - self._refreshed_at >= REFRESH_SPACING:
+                self._refreshed_at = now
+                self._send_main_echo(now)
+                self._next_at = min(self._next_at, now + self._retry_delay())
         elif self.state is RegistrationState.UNREACHABLE and self.link.endpoints:
             self._reconnects = 0
             self.link.session.restart_handshake(now)
@@ -193,15 +203,13 @@ class Registration:
         self._complain_at = None
         if self.rtt is None:
             self.rtt = session.handshake_rtt
-        if self.state is RegistrationState.UNREACHABLE:
-            self.state = RegistrationState.REGISTERING
-            self._tries = 0
-            self._reconnects = 0
-            self._next_at = None
-            if self._announcement is not None:
-                self._register(now)
-        else:
-            self._echo(now)  # A rekey: the responder may use the new keys once it hears them.
+        # Also after a rekey: whoever agrees on keys may have restarted and know nothing of us.
+        self.state = RegistrationState.REGISTERING
+        self._tries = 0
+        self._reconnects = 0
+        self._next_at = None
+        if self._announcement is not None:
+            self._register(now)
 
     def _register(self, now: float) -> None:
         if self._announcement is None:
@@ -215,10 +223,15 @@ class Registration:
         return float(max(FIRST_RETRY, 3 * (self.rtt or 0.0)) * 1.5**self._tries)
 
     def _echo(self, now: float) -> None:
-        assert self.link.endpoint is not None
-        self._send_echo(self.link.endpoint, now, is_main=True)
+        self._send_main_echo(now)
         self._next_at = now + self._retry_delay()
         self._tries += 1
+        if self._tries == SUSPECT_KEYS_AFTER:
+            self.link.session.restart_handshake(now)
+
+    def _send_main_echo(self, now: float) -> None:
+        assert self.link.endpoint is not None
+        self._send_echo(self.link.endpoint, now, is_main=True)
 
     def _send_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> None:
         transaction = int.from_bytes(self._random_bytes(8), "little")
@@ -243,9 +256,12 @@ class Registration:
         if message.sequence != self._sequence or self.state is not RegistrationState.REGISTERING:
             return
         self.state = RegistrationState.CONNECTED
+        before = self.main_observed
         self._note_main(message.observed, now)
         assert self.link.endpoint is not None
-        self._events.append(ServerRegistered(self.link.endpoint, message.observed))
+        if not self._is_told or before != message.observed:
+            self._is_told = True
+            self._events.append(ServerRegistered(self.link.endpoint, message.observed))
         self._tries = 0
         self._next_at = now + self._interval()
         self._probe_others(now)
@@ -281,6 +297,7 @@ class Registration:
 
     def _lose(self, now: float) -> None:
         self.state = RegistrationState.UNREACHABLE
+        self._is_told = False
         self._events.append(ServerLost("it does not answer"))
         self._tries = 0
         self._echoes.clear()
