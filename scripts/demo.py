@@ -8,9 +8,7 @@ All programs are the real ones; the NATs are the kernel's. Run it with ``scripts
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import re
 import shutil
 import signal
 import sys
@@ -29,9 +27,11 @@ sys.path.insert(0, str(ROOT))
 from tests.netns.host import Host  # noqa: E402
 from tests.netns.lab import Lab, LabError, LabUnavailable  # noqa: E402
 from tests.netns.process import Process  # noqa: E402
+from tests.netns.traffic import PingStream  # noqa: E402
 
 PUNCHTUN = str(Path(sys.executable).with_name("punchtun"))
 SERVER_ADDRESS = "203.0.113.10"
+PING_INTERVAL = 0.01
 WIDTH = 100
 
 TOPOLOGY = """
@@ -98,13 +98,12 @@ class Screen:
 class Node:
     """A machine of the lab with punchtun on it, its state in a directory of its own."""
 
-    def __init__(self, host: Host, state: Path, screen: Screen, up: str = "up") -> None:
+    def __init__(self, host: Host, state: Path, screen: Screen) -> None:
         self.host = host
         self.name = host.name
         self.process: Process | None = None
         self._state = state / host.name
         self._screen = screen
-        self._up = up
 
     def start(self, words: Sequence[str], *, until: str) -> None:
         """Run punchtun in the background until it has said `until`."""
@@ -138,39 +137,22 @@ class Node:
 
 
 class Pings:
-    """A ping every 10 ms; afterwards, which replies were lost and the longest time without one."""
+    """A ping every 10 ms; afterwards, how many replies were lost and the longest time without."""
 
-    INTERVAL = 0.01
-
-    def __init__(self, host: Host, address: str, seconds: float, size: int = 56) -> None:
-        self.count = round(seconds / self.INTERVAL)
+    def __init__(self, host: Host, address: str, seconds: float) -> None:
+        self._sent = round(seconds / PING_INTERVAL)
         self._address = address
-        argv = ["ping", "-n", "-D", "-i", str(self.INTERVAL), "-c", str(self.count)]
-        self._process = host.popen([*argv, "-s", str(size), "-W", "1", address])
+        self._stream = PingStream(host, address, interval=PING_INTERVAL, count=self._sent)
 
-    def finish(self) -> None:
-        self._process.wait(self.count * self.INTERVAL * 2 + 15)
-        replies = re.findall(r"^\[([\d.]+)\].*icmp_seq=(\d+) .*time=", self._process.stdout, re.M)
-        if not replies:
-            raise Failure(f"no reply at all from {self._address}")
-        # A reply that came twice counts once.
-        first: dict[int, float] = {}
-        for at, sequence in replies:
-            first.setdefault(int(sequence), float(at))
-        times = sorted(first.values())
-        self.lost = self.count - len(first)
-        self.longest_gap = max((b - a for a, b in itertools.pairwise(times)), default=0.0)
-        if max(first) < self.count - 20:
-            raise Failure(
-                f"replies from {self._address} ceased: the last one was {max(first)} of "
-                f"{self.count}"
-            )
-
-    def summary(self) -> str:
-        lost = "none lost" if not self.lost else f"{self.lost} lost"
+    def finish(self) -> str:
+        """In words. Raises Failure if in the end there are no replies any more."""
+        result = self._stream.result()
+        if not set(range(self._sent - 20, self._sent + 1)) - set(result.lost):
+            raise Failure(f"the replies from {self._address} ceased")
+        lost = f"{len(result.lost)} lost" if result.lost else "none lost"
         return (
-            f"{self.count} pings, one every 10 ms: {lost}, longest time without a reply "
-            f"{self.longest_gap * 1000:.0f} ms"
+            f"{result.sent} pings, one every 10 ms: {lost}, longest time without a reply "
+            f"{result.longest_gap * 1000:.0f} ms"
         )
 
 
@@ -256,8 +238,9 @@ class Demo:
         screen.heading("Does the server really carry none of it? Its network card knows")
         server_before = self.vps.interface_counters()
         peer_before = self._peer()
-        pings = Pings(self.alpha.host, self.address, 2.0, size=1000)
-        pings.finish()
+        words = ["ping", "-q", "-s", "1000", "-i", "0.01", "-c", "200", self.address]
+        screen.command("alpha", words)
+        self.alpha.host.run(words)
         server_after = self.vps.interface_counters()
         peer_after = self._peer()
         through_tunnel = sum(peer_after[key] - peer_before[key] for key in ("tx_bytes", "rx_bytes"))
@@ -278,8 +261,7 @@ class Demo:
         for router in (self.lte, self.carrier):
             screen.command(router.name, ["conntrack", "-F"])
             router.flush_mappings()
-        pings.finish()
-        self._tell_repair(pings, since)
+        self._tell_repair(pings.finish(), since)
 
     def reboot(self) -> None:
         screen = self._screen
@@ -288,8 +270,7 @@ class Demo:
         pings = Pings(self.alpha.host, self.address, 4.0)
         time.sleep(1.5)
         self.carrier.reboot()
-        pings.finish()
-        self._tell_repair(pings, since)
+        self._tell_repair(pings.finish(), since)
 
     def kill_server(self) -> None:
         screen = self._screen
@@ -300,8 +281,7 @@ class Demo:
         screen.command("vps", ["kill", "-9", str(self.server.process.pid)])
         self.server.process.send_signal(signal.SIGKILL)
         self.server.process.wait(5)
-        pings.finish()
-        screen.good(pings.summary())
+        screen.good(pings.finish())
         screen.say("Proven paths need no server; only finding new ones does.")
 
     def stop(self) -> None:
@@ -330,9 +310,9 @@ class Demo:
             raise Failure("there is no event that tells when the path became direct")
         return introduced, direct
 
-    def _tell_repair(self, pings: Pings, since: float) -> None:
+    def _tell_repair(self, pings: str, since: float) -> None:
         screen = self._screen
-        screen.good(pings.summary())
+        screen.good(pings)
         self.alpha.run(["wait", "--peer", "pi", "--direct", "--timeout", "10"], quietly=True)
         repairs = [
             entry for entry in self.alpha.events(since) if entry["event"].startswith("path_")
@@ -361,7 +341,7 @@ def _told(entry: dict[str, Any], since: float) -> str:
     if entry["event"] == "path_changed":
         words += f" to {entry['after']} ({entry['cause']})"
     elif entry["event"] == "path_repaired":
-        words += f", {entry['seconds'] * 1000:.0f} ms after the doubt"
+        words += f" after {entry['seconds'] * 1000:.0f} ms: {entry['after']}"
     elif entry["event"] == "path_doubted":
         words += ": from now on direct and relayed"
     return f"{entry['time'] - since:6.3f} s  {words}"
@@ -407,7 +387,9 @@ def main() -> int:
         screen.plain("\ninterrupted")
     except (Failure, LabError, TimeoutError, EOFError, OSError) as error:
         screen.plain("")
-        screen.bad(str(error))
+        # Those of a process repeat what the transcript says.
+        is_brief = isinstance(error, (TimeoutError, EOFError))
+        screen.bad(str(error).partition("\n")[0] if is_brief else str(error))
         if not isinstance(error, LabUnavailable):
             screen.plain("\nWhat the programs wrote last:\n")
             screen.plain(lab.transcript())
