@@ -339,7 +339,7 @@ class Node:
             if str(error) == "replay":
                 peer.counters.duplicates_dropped += 1
             raise
-        peer.is_online = True
+        peer.is_online, peer.has_left = True, False
         peer.traversal.note_received(source, now, len(datagram))
         self._note_keys(peer, now)
         if not payload:
@@ -385,7 +385,7 @@ class Node:
         elif isinstance(message, Gone):
             peer = self.peers.get(message.peer)
             if peer is not None:
-                peer.is_online = False
+                peer.is_online, peer.has_left = False, True
                 if not peer.session.is_established(now):
                     self._events.append(PeerGone(peer.name, "the server no longer hears it"))
         elif isinstance(message, Asked):
@@ -403,7 +403,7 @@ class Node:
         elif announcement.issued < peer.announced_at:
             raise AuthenticationFailed("announcement older than the one held")
         peer.announced_at = announcement.issued
-        peer.is_online = True
+        peer.is_online, peer.has_left = True, False
         peer.traversal.set_candidates(self._announcer.admit_introduced(message, announcement))
         self.peers.set_channel(peer, message.channel)
         peer.traversal.set_relay(bool(peer.channel), now)
@@ -556,7 +556,7 @@ class Node:
         return peer
 
     def _lose_peer(self, peer: Peer, reason: str) -> None:
-        peer.is_online = False
+        peer.is_online, peer.has_left = False, True
         peer.forget_keys()
         self._events.append(PeerGone(peer.name, reason))
 

@@ -95,6 +95,10 @@ class Path:
             self.replies.pop(next(iter(self.replies)))
         self.replies[transaction] = now
 
+    def has_unanswered_before(self, sent_at: float) -> bool:
+        """Whether an echo sent before that one is overdue."""
+        return any(at < sent_at for at in self.pending.values())
+
     def note_proof(self, sent_at: float, now: float) -> None:
         """An echo sent at `sent_at` has come back. Older ones under way no longer matter."""
         sample = now - sent_at

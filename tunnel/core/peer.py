@@ -56,7 +56,9 @@ class Peer:
         self.instance: int | None = None
         self.announced_at = 0
         self.is_online = False
-        """What the server said last."""
+        """What the server, or the peer itself, said last."""
+        self.has_left = False
+        """It said good-bye, or the server no longer hears it; nothing since."""
         self.known_endpoints: tuple[Endpoint, ...] = ()
         """From an earlier run: tried when there is nothing better."""
         self.counters = Counters()
@@ -84,7 +86,8 @@ class Peer:
                 return "direct"
             if self.traversal.is_relay_alive(now):
                 return "relayed"
-        return "connecting" if self.is_online or self.session.is_initiating else "offline"
+        is_trying = self.session.is_initiating and not self.has_left
+        return "connecting" if self.is_online or is_trying else "offline"
 
     # Commands
 

@@ -22,7 +22,8 @@ MAX_ENDPOINTS = 8
 
 
 def server_preshared_key(access_token: bytes) -> PresharedKey:
-    """The access token as preshared key: without it the server cannot even be made to answer."""
+    """The access token as preshared key. The server's public key makes it answer an initiation;
+    without the token too nobody can open that answer, or say anything that the server hears."""
     return PresharedKey(derive_key(b"server access", access_token))
 
 

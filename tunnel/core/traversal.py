@@ -434,7 +434,12 @@ class Traversal:
                 self._ping(path, now)
 
     def _prove(self, path: Path, sent_at: float, now: float) -> None:
+        before, has_gap = path.proof_sent_at, path.has_unanswered_before(sent_at)
         path.note_proof(sent_at, now)
+        if path is self.best and has_gap:
+            # An echo was lost and a later one came back: what was sent in between may be lost too,
+            # as when a NAT forgot us and our own next datagram, or the peer's, opened it again.
+            self._resend_since = before
         if path.endpoint == RELAYED:
             return
         if path is self._successor:

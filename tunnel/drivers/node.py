@@ -33,6 +33,7 @@ from tunnel.drivers import clock, systemd
 from tunnel.drivers.control import ControlServer
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.loop import MachineLoop
+from tunnel.drivers.narration import narrate
 from tunnel.drivers.network import local_addresses
 from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
@@ -267,8 +268,7 @@ class NodeDriver:
         for key, value in asdict(event).items():
             entry[key] = str(getattr(event, key)) if isinstance(value, (tuple, list)) else value
         self.history.append(entry)
-        details = " ".join(f"{k}={v}" for k, v in entry.items() if k not in ("time", "event"))
-        log.info("%s %s", name, details)
+        log.info("%s", narrate(event))
         if isinstance(event, ServerRegistered):
             systemd.status(f"connected to the server, seen as {event.observed}")
         elif isinstance(event, ServerLost):

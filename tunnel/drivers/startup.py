@@ -110,9 +110,15 @@ def run_node(options: UpOptions, places: Places) -> None:
         _make_run_directory(places)
         driver = NodeDriver(config, ledger, directory, tun, socket, places.control)
         greeting = f"{state.certificate.name} is {state.certificate.addresses[0].ip}"
-        driver.run(stopped, lambda: tell(f"{greeting} on interface {tun.name}"))
+        driver.run(stopped, lambda: _greet(f"{greeting} on interface {tun.name}"))
     finally:
         tun.close()
+
+
+def _greet(sentence: str) -> None:
+    tell(sentence)
+    if sys.stderr.isatty():
+        tell("it stays in the foreground; ask `punchtun status` in another terminal, as root")
 
 
 def run_server(

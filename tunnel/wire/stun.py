@@ -33,8 +33,9 @@ _CHANGE_REQUEST = 0x0003
 
 
 def is_stun(datagram: bytes) -> bool:
-    """Whether it is worth parsing: STUN starts with two zero bits and has the magic cookie."""
-    return len(datagram) >= 20 and datagram[0] < 2 and datagram[4:8] == b"\x21\x12\xa4\x42"
+    """Whether it is worth parsing: requests start with a zero byte, which no message of ours does,
+    and have the magic cookie."""
+    return len(datagram) >= 20 and datagram[0] == 0 and datagram[4:8] == b"\x21\x12\xa4\x42"
 
 
 def parse_binding_request(datagram: bytes) -> bytes:

@@ -1,0 +1,35 @@
+"""Events as sentences, for the log. One line per change of state; no secret is in an event."""
+
+from __future__ import annotations
+
+from tunnel.core import events as core
+
+
+def narrate(event: core.Event) -> str:
+    match event:
+        case core.ServerRegistered(endpoint=endpoint, observed=observed):
+            return f"connected to the server at {endpoint}, which sees us at {observed}"
+        case core.ServerLost(reason=reason):
+            return f"no connection to the server ({reason}); trying on"
+        case core.MappingMoved(before=before, after=after):
+            return f"our NAT mapping moved from {before} to {after}"
+        case core.PeerIntroduced(peer=peer):
+            return f"{peer} is a member of the network"
+        case core.PeerGone(peer=peer, reason=reason):
+            return f"{peer} is gone: {reason}"
+        case core.SessionEstablished(peer=peer):
+            return f"{peer}: keys agreed"
+        case core.PathChanged(peer=peer, before=before, after=after, cause=cause):
+            return f"{peer}: now by {after}, before by {before} ({cause})"
+        case core.PathDoubted(peer=peer, path=path):
+            return f"{peer}: {path} does not answer; sending by the relay as well and punching"
+        case core.PathRepaired(peer=peer, after=after, seconds=seconds):
+            return f"{peer}: repaired after {seconds * 1000:.0f} ms, now by {after}"
+        case core.InvitationRedeemed(name=name):
+            return f"{name} redeems its invitation" if name else "an invitation was asked for again"
+        case core.RebindWanted():
+            return "punching keeps failing from this UDP port: taking another"
+        case core.PingAnswered(peer=peer, seconds=seconds, way=way):
+            return f"{peer} answered via {way} in {seconds * 1000:.1f} ms"
+        case core.PeersChanged():
+            return "what is known of the peers has changed"
