@@ -43,8 +43,8 @@ def measure(directory: Path) -> dict[str, float]:
         server.wait_for("ready", timeout=10)
         url = punchtun(vps, "server", "url", "--host", "203.0.113.10", state="vps")
         alpha_state = ["--state-dir", str(directory / "alpha")]
-        alpha.popen([PUNCHTUN, "up", "--server", url, "--name", "alpha", *alpha_state])
-        time.sleep(0.2)
+        first = alpha.popen([PUNCHTUN, "up", "--server", url, "--name", "alpha", *alpha_state])
+        first.wait_for("alpha is", timeout=10)
         punchtun(alpha, "wait", state="alpha")
         join = punchtun(alpha, "invite", "pi", state="alpha")
         pi_state = ["--state-dir", str(directory / "pi")]

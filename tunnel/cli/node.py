@@ -113,6 +113,8 @@ def parse_duration(text: str) -> float:
 
 
 def _read_join(text: str | None) -> str | None:
+    if text is not None and not text.strip():
+        raise UsageError("the join string is empty: did `punchtun invite` print one?")
     if text is None or text.startswith("punchtun-join:"):
         return text
     if text == "-":

@@ -184,7 +184,7 @@ class InvitationLedger:
             )
         if name in (certificate.name for certificate in self.issued):
             raise UsageError(f"a member named '{name}' exists already; choose another name")
-        self.invitations = [
+        kept = [
             other
             for other in self.invitations
             if other.redeemed_by is not None or (other.expires > wall_time and other.name != name)
@@ -194,19 +194,24 @@ class InvitationLedger:
             for certificate in self.issued
             for interface in certificate.addresses
             if isinstance(interface, ipaddress.IPv4Interface)
-        } | {other.address.ip for other in self.invitations}
+        } | {other.address.ip for other in kept}
         if address is None:
             chosen = choose_ipv4_address(self.prefix, taken)
         else:
             chosen = ipaddress.IPv4Interface((address, self.prefix.prefixlen))
             if address not in self.prefix:
                 raise UsageError(f"{address} is not in this network's prefix {self.prefix}")
+            ends = (self.prefix.network_address, self.prefix.broadcast_address)
+            if self.prefix.prefixlen < 31 and address in ends:
+                raise UsageError(
+                    f"{address} cannot be a machine's: in {self.prefix} it means all or none"
+                )
             if address in taken:
                 raise UsageError(f"{address} belongs to another member or invitation")
         invitation = Invitation(
             random_bytes(TOKEN_LENGTH), name, chosen, int(wall_time + expires_in)
         )
-        self.invitations.append(invitation)
+        self.invitations = [*kept, invitation]
         return invitation
 
     def redeem(
@@ -231,7 +236,9 @@ class InvitationLedger:
         if consumed:
             invitation.redeemed_by = joiner.data
             self.issued.append(self._certify(invitation, joiner, wall_time))
-        certificate = next(c for c in self.issued if c.key == joiner.data)
+        certificate = next(
+            c for c in self.issued if c.key == joiner.data and c.name == invitation.name
+        )
         admission = Admission(
             self._identity.key.data,
             self._identity.secret,

@@ -44,7 +44,7 @@ from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.candidate import Candidate, CandidateKind
-from tunnel.wire.check import CallMe, Confirm, GoodBye, Ping, Pong, parse_check
+from tunnel.wire.check import CallMe, Confirm, GoodBye, Missing, Ping, Pong, parse_check
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.handshake import (
     COOKIE_REPLY,
@@ -342,6 +342,10 @@ class Node:
         peer.is_online, peer.has_left = True, False
         peer.traversal.note_received(source, now, len(datagram))
         self._note_keys(peer, now)
+        if session.skipped:
+            missing = peer.note_skipped(receiver, counter, now)
+            if missing is not None:
+                self._send(peer, missing.pack(), now)
         if not payload:
             return
         if payload[0] >= FIRST_IP:
@@ -367,6 +371,10 @@ class Node:
             traversal.receive_pong(check, source, now)
         elif isinstance(check, Confirm):
             traversal.receive_confirm(check, source, now)
+        elif isinstance(check, Missing):
+            for frame in peer.find_sent(check):
+                for endpoint in traversal.routes(now):
+                    self._emit(peer, frame, endpoint)
         elif isinstance(check, CallMe):
             admitted = self._announcer.admit(check.candidates)
             traversal.receive_call(CallMe(check.start, admitted), now)

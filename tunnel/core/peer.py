@@ -15,11 +15,14 @@ from tunnel.core.events import (
     SessionEstablished,
 )
 from tunnel.core.machine import RandomBytes
+from tunnel.core.ratelimit import TokenBucket
 from tunnel.core.session import Session
 from tunnel.core.traversal import Change, Traversal, TraversalState, describe
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.certificate import Certificate
+from tunnel.wire.check import Missing
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.transport import parse_header
 
 MAX_STAGED = 64
 """Packets kept while a session is being agreed; the oldest goes first."""
@@ -28,6 +31,10 @@ FALLBACK_INITIATE = 0.6
 HANDSHAKE_AFTER_SILENCE = 2.0
 """Seconds of doubt on every way after which keys are agreed anew: the peer may have restarted."""
 MAX_OUTAGES = 32
+LEAST_MISSING = 2
+MOST_MISSING = 64
+"""A run of so many frames is asked for again. One alone is the network's ordinary loss, which is
+not ours to hide; more than that is a bulk transfer's, which repairs itself."""
 MAX_RECENT = 256
 """Frames kept to be sent again when their path turns out dead: 2.5 s at 100 packets/s. Bulk
 transfers outrun it, and repair themselves."""
@@ -67,6 +74,7 @@ class Peer:
         self.recent: deque[tuple[float, bytes]] = deque(maxlen=MAX_RECENT)
         """Frames sent on the direct path alone, with the time."""
         self.state_since: float | None = None
+        self._asking = TokenBucket(rate=MOST_MISSING, burst=MOST_MISSING)
         self._at_doubt: tuple[int, int] | None = None
         self._punch_at: float | None = None
         self._initiate_at: float | None = None
@@ -187,6 +195,24 @@ class Peer:
             "lost": max(0, lost - lost_before),
             "duplicates": duplicates - duplicates_before,
         }
+
+    def note_skipped(self, receiver: int, counter: int, now: float) -> Missing | None:
+        """After a frame opened: what to ask the peer for, when a run before it is missing. That is
+        what a mapping leaves that was forgotten and opened again before any echo was due."""
+        count = self.session.skipped
+        if not LEAST_MISSING <= count <= MOST_MISSING or not self._asking.take(now, count):
+            return None
+        return Missing(count, receiver, counter - count)
+
+    def find_sent(self, missing: Missing) -> list[bytes]:
+        """The frames named that are still at hand."""
+        wanted = range(missing.first, missing.first + min(missing.length, MOST_MISSING))
+        found = []
+        for _, frame in self.recent:
+            receiver, counter = parse_header(frame)
+            if receiver == missing.receiver and counter in wanted:
+                found.append(frame)
+        return found
 
     def take_unproven(self, now: float) -> list[bytes]:
         """Frames that may never have arrived, to be sent again: sealed as they are, so that the

@@ -36,6 +36,8 @@ from tunnel.wire.rendezvous import (
 
 MAX_TRIES = 5
 FIRST_RETRY = 0.5
+MAX_RETRY = 5.0
+"""Seconds to wait for the first answer, at least and at most, whatever the round trip."""
 COMPLAIN_AFTER = 5.0
 """Seconds without any answer at the start after which the server counts as lost."""
 RECONNECT_DELAYS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
@@ -112,7 +114,9 @@ class Registration:
         self.link.set_endpoints(endpoints)
         if self._complain_at is None and self._handshakes_seen == 0:
             self._complain_at = now + COMPLAIN_AFTER
-        if self.state is RegistrationState.UNREACHABLE and endpoints:
+        if self.state is not RegistrationState.UNREACHABLE and self.link.endpoint is None:
+            self._lose(now, "its address has changed")
+        elif self.state is RegistrationState.UNREACHABLE and endpoints:
             self.link.session.restart_handshake(now)
 
     def announce(self, sealed: bytes, now: float) -> None:
@@ -214,13 +218,16 @@ class Registration:
     def _register(self, now: float) -> None:
         if self._announcement is None:
             return
-        rtt = round((self.rtt or 0.0) * 1e6)
-        self.link.send(Register(self._sequence, rtt, self._network_tag, self._announcement), now)
+        register = Register(
+            self._sequence, self._rtt_in_microseconds(), self._network_tag, self._announcement
+        )
+        self.link.send(register, now)
         self._next_at = now + self._retry_delay()
         self._tries += 1
 
     def _retry_delay(self) -> float:
-        return float(max(FIRST_RETRY, 3 * (self.rtt or 0.0)) * 1.5**self._tries)
+        patience = min(max(FIRST_RETRY, 3 * (self.rtt or 0.0)), MAX_RETRY)
+        return float(patience * 1.5**self._tries)
 
     def _echo(self, now: float) -> None:
         self._send_main_echo(now)
@@ -230,15 +237,19 @@ class Registration:
             self.link.session.restart_handshake(now)
 
     def _send_main_echo(self, now: float) -> None:
-        assert self.link.endpoint is not None
-        self._send_echo(self.link.endpoint, now, is_main=True)
+        if self.link.endpoint is not None:
+            self._send_echo(self.link.endpoint, now, is_main=True)
 
     def _send_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> None:
         transaction = int.from_bytes(self._random_bytes(8), "little")
         if len(self._echoes) >= 16:
             self._echoes.pop(next(iter(self._echoes)))
         self._echoes[transaction] = (now, is_main)
-        self.link.send(Echo(transaction, round((self.rtt or 0.0) * 1e6)), now, endpoint)
+        self.link.send(Echo(transaction, self._rtt_in_microseconds()), now, endpoint)
+
+    def _rtt_in_microseconds(self) -> int:
+        """As the field holds it: a server that answers very late must not end us."""
+        return min(round((self.rtt or 0.0) * 1e6), 0xFFFFFFFF)
 
     def _probe_others(self, now: float) -> None:
         """Ask the server's second port, and its other address family, where they see us."""
@@ -255,10 +266,11 @@ class Registration:
         self.alternate_port = message.alternate_port or None
         if message.sequence != self._sequence or self.state is not RegistrationState.REGISTERING:
             return
+        if self.link.endpoint is None:
+            return
         self.state = RegistrationState.CONNECTED
         before = self.main_observed
         self._note_main(message.observed, now)
-        assert self.link.endpoint is not None
         if not self._is_told or before != message.observed:
             self._is_told = True
             self._events.append(ServerRegistered(self.link.endpoint, message.observed))
@@ -295,10 +307,10 @@ class Registration:
         """Up to a tenth shorter, so that nodes that started together do not stay together."""
         return self.keepalive_interval * (1 - self._random_bytes(1)[0] / 2550)
 
-    def _lose(self, now: float) -> None:
+    def _lose(self, now: float, reason: str = "it does not answer") -> None:
         self.state = RegistrationState.UNREACHABLE
         self._is_told = False
-        self._events.append(ServerLost("it does not answer"))
+        self._events.append(ServerLost(reason))
         self._tries = 0
         self._echoes.clear()
         self.link.session.restart_handshake(now)

@@ -93,6 +93,8 @@ class Session:
         """Completed, in either role."""
         self.opened = 0
         """Frames opened, under all keys."""
+        self.skipped = 0
+        """Frames that the one opened last has overtaken: missing, or still on their way."""
         self._sent_under_dropped_keys = 0
         self.handshake_rtt: float | None = None
         """Seconds from our last answered initiation to its response."""
@@ -207,7 +209,9 @@ class Session:
             raise AuthenticationFailed("no such keypair")
         if now - keypair.created_at > self._times.reject_after:
             raise AuthenticationFailed("keypair expired")
+        greatest = keypair.replay.greatest
         payload = keypair.open(counter, datagram)
+        self.skipped = max(0, counter - greatest - 1)
         self.opened += 1
         self._drop(self._keypairs.received_with(keypair))
         return payload

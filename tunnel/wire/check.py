@@ -10,10 +10,13 @@ a keep-alive.
     confirm     | 3 | 0 0 0 | reply (8)       |
     call-me     | 4 | 0     | start (2)       | count (1)   | candidates (19 each) ... |
     good-bye    | 5 | 0 0 0 |
+    missing     | 6 | 0     | length (2) | receiver (4) | first counter (8) |
 
 A pong carries a transaction of its own (`reply`); the confirm echoes it. So three messages prove
 the path to both ends. `observed` is where the ping came from, :: and port 0 when it was relayed.
-`start` is in milliseconds: the receiver starts punching that long after the message arrives.
+`missing` names frames, by the header they were sent with, that a later one has overtaken by far:
+whoever still has them may send them again. `start` is in milliseconds: the receiver starts
+punching that long after the message arrives.
 """
 
 from __future__ import annotations
@@ -30,11 +33,13 @@ PONG = 2
 CONFIRM = 3
 CALL_ME = 4
 GOOD_BYE = 5
+MISSING = 6
 
 PONG_LENGTH = 20 + ENDPOINT_LENGTH
 
 _TRANSACTION = struct.Struct("<IQ")
 _PONG = struct.Struct("<IQQ18s")
+_MISSING = struct.Struct("<BBHIQ")
 _CALL_ME = struct.Struct("<BBH")
 
 UNOBSERVED = Endpoint("::", 0)
@@ -80,7 +85,18 @@ class GoodBye(NamedTuple):
         return bytes([GOOD_BYE, 0, 0, 0])
 
 
-Check = Ping | Pong | Confirm | CallMe | GoodBye
+class Missing(NamedTuple):
+    """A run of frames; a sender that still has them may send them again."""
+
+    length: int
+    receiver: int
+    first: int
+
+    def pack(self) -> bytes:
+        return _MISSING.pack(MISSING, 0, *self)
+
+
+Check = Ping | Pong | Confirm | CallMe | GoodBye | Missing
 
 
 def parse_check(payload: bytes) -> Check:
@@ -94,6 +110,8 @@ def parse_check(payload: bytes) -> Check:
     if kind == PONG and len(payload) >= _PONG.size:
         _, transaction, reply, observed = _PONG.unpack_from(payload)
         return Pong(transaction, reply, unpack_endpoint(observed))
+    if kind == MISSING and len(payload) >= _MISSING.size:
+        return Missing(*_MISSING.unpack_from(payload)[2:])
     if kind == CALL_ME:
         _, _, start = _CALL_ME.unpack_from(payload)
         return CallMe(start, parse_candidates(payload[_CALL_ME.size :]))
