@@ -35,7 +35,7 @@ class Nat:
     unsolicited: Literal["drop", "track"] = "drop"
     """What becomes of inbound packets without a mapping. `track`: the router takes them in as its
     own, conntrack remembers them, and an outbound packet to the same endpoint then gets *another*
-    external port (FIELD 10.2); the sender gets an ICMP port unreachable."""
+    external port (NATs as measured, 2); the sender gets an ICMP port unreachable."""
     udp_timeout: int = 30
     """Seconds, of a mapping that saw no answer, or that is younger than 2 s."""
     udp_timeout_stream: int = 120

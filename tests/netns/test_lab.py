@@ -87,7 +87,7 @@ def test_ipv6_lan_has_a_firewall_and_no_nat(lab: Lab) -> None:
 
 
 def test_a_small_ttl_dies_behind_the_own_nat(lab: Lab) -> None:
-    """The low-TTL opener (FIELD 10.3): makes a mapping, does not reach the other side's NAT."""
+    """The low-TTL opener (measured, 3): makes a mapping, does not reach the other side's NAT."""
     servers = make_servers(lab)
     home, pi = home_with_host(lab)
     inside = pi.udp_socket(5000)

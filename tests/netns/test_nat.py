@@ -135,7 +135,7 @@ def test_after_a_flush_only_an_outbound_packet_heals(lab: Lab, protocol: str | N
 
 
 def test_a_tracking_router_poisons_the_port_a_stranger_knocked_on(lab: Lab) -> None:
-    """FIELD 10.2 and 10.4: whoever is tracked first decides the port."""
+    """NATs as measured, 2 and 4: whoever is tracked first decides the port."""
     servers = make_servers(lab)
     home, pi = home_with_host(lab, unsolicited="track")
     inside = pi.udp_socket(5000)
@@ -151,7 +151,7 @@ def test_a_tracking_router_poisons_the_port_a_stranger_knocked_on(lab: Lab) -> N
 
 @pytest.mark.parametrize("opener", [False, True])
 def test_two_tracking_routers_meet_only_after_openers(lab: Lab, opener: bool) -> None:
-    """FIELD 10.2 and 10.3: an opener's TTL ends between the two NATs."""
+    """NATs as measured, 2 and 3: an opener's TTL ends between the two NATs."""
     servers = make_servers(lab)
     _, pi = home_with_host(lab, unsolicited="track")
     q = lab.home_router("homeB", public="198.51.100.8", unsolicited="track").host("q")

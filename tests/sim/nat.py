@@ -1,4 +1,5 @@
-"""NATs and firewalls by the behaviours of RFC 4787, and as measured on Linux (FIELD section 10).
+"""NATs and firewalls by the behaviours of RFC 4787, and as measured on Linux (the numbers are those
+of "NATs as measured" in docs/nat-traversal.md).
 
 A *mapping* ties an inside endpoint to an external one; which destinations share it is the mapping
 behaviour. A *session* is one mapping and one remote: it is what Linux calls a conntrack entry, what
@@ -90,8 +91,8 @@ class Nat(Router):
         out `stream_after` seconds after its start; from then on, `stream_timeout`. Inbound traffic
         refreshes only with `inbound_refresh`. With `tracks_unsolicited` a datagram that is let in
         to nobody occupies its external port towards its source, so that a later outbound session
-        gets another port (FIELD 10.2). With `shares_ports` an external port is unique per remote
-        only, as on Linux (FIELD 10.6). `max_mappings` limits the entries of the table."""
+        gets another port (measured, 2). With `shares_ports` an external port is unique per remote
+        only, as on Linux (NATs as measured, 6). `max_mappings` limits the entries of the table."""
         super().__init__()
         self.mapping = mapping
         self.filtering = filtering

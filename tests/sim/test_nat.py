@@ -103,7 +103,7 @@ def test_preserving_allocation_gives_the_second_host_another_port() -> None:
 
 
 def test_shared_ports_break_endpoint_independence() -> None:
-    """FIELD 10.6."""
+    """NATs as measured, 6."""
     router = nat(Mapping.ENDPOINT_INDEPENDENT, STRICT, Allocation.PRESERVING, shares_ports=True)
     assert out(router, INSIDE, REMOTE).port == INSIDE.port
     assert out(router, NEIGHBOUR, OTHER_HOST).port == INSIDE.port
@@ -128,7 +128,7 @@ def test_varying_mapping_answers_from_another_port(inbound_refresh: bool) -> Non
 
 
 def test_port_block_is_used_up_until_the_timeout() -> None:
-    """FIELD 10.9: the 65th mapping is dropped silently; closed sockets hold their port."""
+    """NATs as measured, 9: the 65th mapping is dropped silently; closed sockets hold their port."""
     router = nat(Mapping.ENDPOINT_INDEPENDENT, STRICT, Allocation.RANDOM_IN_BLOCK, block_size=64)
     sources = [Endpoint(INSIDE.host, 40000 + n) for n in range(65)]
     for source in sources[:64]:
@@ -161,7 +161,7 @@ def test_inbound_refreshes_only_where_asked(inbound_refresh: bool) -> None:
     ("replied", "last", "lifetime"), [(True, 2.5, 120.0), (True, 1.5, 30.0), (False, 2.5, 30.0)]
 )
 def test_stream_timeout(replied: bool, last: float, lifetime: float) -> None:
-    """FIELD 10.5: only with traffic both ways that still flows more than 2 s later."""
+    """NATs as measured, 5: only with traffic both ways that still flows more than 2 s later."""
     router = nat()
     external = out(router, INSIDE, REMOTE, 0.0)
     if replied:
@@ -172,7 +172,7 @@ def test_stream_timeout(replied: bool, last: float, lifetime: float) -> None:
 
 
 def test_stream_timeout_may_be_the_shorter_one() -> None:
-    """FIELD 1.5: an LTE network for things has 30 s, and 12 s for a stream."""
+    """An LTE network for things has 30 s, and 12 s for a stream."""
     router = nat(mapping_timeout=30.0, stream_timeout=12.0)
     external = out(router, INSIDE, REMOTE, 0.0)
     router.inbound(REMOTE, external, 0.1)
@@ -206,7 +206,7 @@ def test_flush_and_reboot() -> None:
 
 
 def test_address_change_keeps_a_preserved_port() -> None:
-    """FIELD 10.1: the first outbound datagram heals it."""
+    """NATs as measured, 1: the first outbound datagram heals it."""
     router = nat(Mapping.ENDPOINT_INDEPENDENT, STRICT, Allocation.PRESERVING)
     out(router, INSIDE, REMOTE)
     router.change_address("5.0.0.2")
@@ -226,7 +226,7 @@ def test_table_is_limited_and_counted() -> None:
 
 
 def test_tracked_unsolicited_datagram_occupies_the_port() -> None:
-    """FIELD 10.2, and 10.4: it clears only after both were silent for the timeout."""
+    """NATs as measured, 2, and 4: it clears only after both were silent for the timeout."""
     router = Nat.linux(drops=False)
     router.change_address(PUBLIC)
     usual = out(router, INSIDE, OTHER_HOST)

@@ -64,7 +64,7 @@ def with_tracking(a: Behaviour, b: Behaviour, tracking: tuple[bool, bool]) -> tu
 
 @pytest.mark.parametrize("tracking", [(True, False), (True, True)])
 def test_all_pairs_of_tracking_routers(tracking: tuple[bool, bool]) -> None:
-    """FIELD 10.2 and 10.3: together it works as usual; the worse order decides otherwise."""
+    """Measured, 2 and 3: together it works as usual; the worse order decides otherwise."""
     for a, b in product(BEHAVIOURS, repeat=2):
         nats = with_tracking(a, b, tracking)
         assert punches(*nats) is direct_is_possible(*nats), (a, b)

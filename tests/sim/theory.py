@@ -1,8 +1,8 @@
 """Which pairs can punch, by rule, so that simulated punching has something to be compared with.
 
 The rule is for simple simultaneous sending between server-reflexive endpoints, where each side also
-answers the source it actually sees. It was fitted on all 81 pairs of RFC 4787 behaviours (STYLE
-section 10). Port prediction and guessing go beyond it.
+answers the source it actually sees. It was fitted on all 81 pairs of RFC 4787 behaviours by
+running them. Port prediction and guessing go beyond it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def direct_is_possible(a: Side, b: Side, *, simultaneous: bool = True) -> bool:
 
     `simultaneous`: both first datagrams leave within the one-way delay of each other. If not, it is
     the worse order that counts, and a NAT that tracks unsolicited datagrams may find its port
-    towards the other side occupied (FIELD 10.2)."""
+    towards the other side occupied (NATs as measured, 2)."""
     varies_a, varies_b = _varies(a), _varies(b)
     if not simultaneous and (_is_poisoned(a, b) or _is_poisoned(b, a)):
         return False

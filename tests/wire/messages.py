@@ -50,6 +50,7 @@ from tunnel.wire.rendezvous import (
     Introduction,
     Leave,
     Moved,
+    Probe,
     Redeem,
     RefusalReason,
     Refused,
@@ -276,6 +277,14 @@ KINDS = [
         Grant(0x0102030405060708, KEY, b"sealed"),
         f"06 000000 0807060504030201 {KEY_HEX} 0600 7365616c6564",
         st.builds(Grant, words(64), octets(32), sealed),
+        is_open=True,
+    ),
+    Kind(
+        "probe",
+        parse_from_node,
+        Probe(0x0102030405060708, 12_000),
+        "08 000000 0807060504030201 e02e0000" + "00" * 16,
+        st.builds(Probe, words(64), words(32)),
         is_open=True,
     ),
     # A kind byte is all a leave needs.

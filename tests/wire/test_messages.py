@@ -11,7 +11,7 @@ from tunnel.errors import Malformed
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 each_parser = pytest.mark.parametrize("parse", PARSERS.values(), ids=list(PARSERS))
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=25, deadline=None)
 
 
 @each_kind
@@ -66,7 +66,7 @@ def test_any_change_gives_a_message_or_malformed(kind: Kind, data: st.DataObject
 
 
 @each_parser
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(head=st.binary(max_size=1), rest=st.binary(max_size=300))
 def test_any_bytes_give_a_message_or_malformed(parse: Parse, head: bytes, rest: bytes) -> None:
     parses_or_is_malformed(parse, head + rest)
@@ -83,7 +83,6 @@ def parses_or_is_malformed(parse: Parse, data: bytes) -> None:
     """And what parses means the same after packing: a sender may have said more than we know."""
     try:
         message = parse(data)
-    except Malformed as error:
-        assert str(error)
+    except Malformed:
         return
     assert parse(message.pack()) == message
