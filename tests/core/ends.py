@@ -7,7 +7,6 @@ what the test tells them to.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeVar
 
@@ -17,13 +16,17 @@ from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, Transmit
 from tunnel.core.membership import InvitationLedger, derive_ula, found_network, sign_certificate
 from tunnel.core.rendezvous import RendezvousServer
-from tunnel.core.server_session import SERVER_TIMES, ServerSession, server_preshared_key
+from tunnel.core.server_session import (
+    SERVER_TIMES,
+    ServerSession,
+    server_construction,
+    server_preshared_key,
+)
 from tunnel.core.session import Session
-from tunnel.noise.handshake import PUNCHTUN_SERVER
 from tunnel.noise.keys import PrivateKey, PublicKey, SigningKey
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.handshake import COOKIE_REPLY, INITIATION, RESPONSE, parse_response
+from tunnel.wire.handshake import INITIATION, RESPONSE, parse_response
 from tunnel.wire.invitation import ServerUrl
 from tunnel.wire.rendezvous import FromNode, FromServer, Register, Registered, parse_from_node
 from tunnel.wire.transport import TRANSPORT, parse_header
@@ -138,7 +141,7 @@ class ScriptedNode:
         return self.link.session.is_established(self._town.clock.now)
 
     def connect(self) -> None:
-        self.link.session.initiate(self._town.clock.now)
+        self.link.session.restart_handshake(self._town.clock.now)
         self.flush()
 
     def move(self, endpoint: Endpoint) -> None:
@@ -238,7 +241,7 @@ class ScriptedServer:
         """Nothing is remembered but the key."""
         self._seed += 1
         random_bytes = seeded(self._seed)
-        self._handshakes = HandshakeReceiver(PUNCHTUN_SERVER, SERVER_KEY, random_bytes)
+        self._handshakes = HandshakeReceiver(server_construction(ACCESS), SERVER_KEY, random_bytes)
         self._indices: IndexTable[Session] = IndexTable(random_bytes)
         self._random_bytes = random_bytes
         self.session: Session | None = None
@@ -250,7 +253,7 @@ class ScriptedServer:
             received = self._handshakes.receive(datagram, source, now)
             if self.session is None:
                 self.session = Session(
-                    construction=PUNCHTUN_SERVER,
+                    construction=server_construction(ACCESS),
                     static=SERVER_KEY,
                     remote_static=received.remote_static,
                     preshared=server_preshared_key(ACCESS),
@@ -282,7 +285,3 @@ class ScriptedServer:
         found = [message for message in self.heard if isinstance(message, kind)]
         self.heard = [message for message in self.heard if not isinstance(message, kind)]
         return found
-
-
-HANDSHAKE_KINDS = (INITIATION, RESPONSE, COOKIE_REPLY)
-Send = Callable[[bytes, Endpoint], Sequence[bytes]]

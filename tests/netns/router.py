@@ -121,8 +121,10 @@ class Router(Host):
         isolated = "on" if self._isolated else "off"
         ip_batch(
             [
-                f"link add name {host.name} type veth"
-                f" peer name {host.uplink} netns {host.namespace}",
+                (
+                    f"link add name {host.name} type veth"
+                    f" peer name {host.uplink} netns {host.namespace}"
+                ),
                 f"link set dev {host.name} master lan up",
                 f"link set dev {host.name} type bridge_slave isolated {isolated}",
             ],

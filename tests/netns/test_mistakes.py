@@ -150,6 +150,8 @@ def test_a_wrong_access_token_lets_nobody_in(node: Node, world: World) -> None:
     counter = world.vps.count_udp(12345)
     wait_until(lambda: counter.received().packets >= 2, what="the node trying again")
     assert world.server_status()["nodes"] == 0
+    assert world.server_status()["sessions"] == 0
+    assert counter.sent().packets == 0
     assert node.run("wait", "--timeout", "0.1", check=False).returncode == 5
     assert node.stop() == 0
 

@@ -72,20 +72,9 @@ class Node:
         self.start(*arguments)
         return self.wait_until_up()
 
-    def wait_until_up(self, timeout: float = PATIENCE) -> Node:
+    def wait_until_up(self) -> Node:
         """Until the process started last answers commands."""
-        process = self.process
-
-        def answers() -> bool:
-            assert process.returncode is None, process.tail()
-            return self.run("status", check=False).returncode == 0
-
-        wait_until(
-            lambda: " on interface " in process.stderr or process.returncode is not None,
-            timeout=timeout,
-            what=f"interface of {self.name}",
-        )
-        wait_until(answers, timeout=timeout, what=f"{self.name} answering commands")
+        self.process.wait_for(" on interface ", timeout=PATIENCE)
         return self
 
     def run(

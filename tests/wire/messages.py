@@ -18,7 +18,7 @@ from tunnel.wire.candidate import (
     parse_announcement,
 )
 from tunnel.wire.certificate import Certificate, parse_certificate
-from tunnel.wire.check import CallMe, Confirm, GoodBye, Ping, Pong, parse_check
+from tunnel.wire.check import CallMe, Confirm, GoodBye, Missing, Ping, Pong, parse_check
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.handshake import (
     CookieReply,
@@ -229,6 +229,14 @@ KINDS = [
         CallMe(0x0102, CANDIDATES),
         f"04 00 0201 {CANDIDATES_HEX}",
         st.builds(CallMe, words(16), candidate_lists),
+    ),
+    Kind(
+        "missing",
+        parse_check,
+        Missing(0x0102, 0x03040506, 0x0708090A0B0C0D0E),
+        "06 00 0201 06050403 0e0d0c0b0a090807",
+        st.builds(Missing, words(16), words(32), words(64)),
+        is_open=True,
     ),
     Kind("good-bye", parse_check, GoodBye(), "05 000000", st.just(GoodBye()), is_open=True),
     Kind(

@@ -43,6 +43,9 @@ from tunnel.wire.rendezvous import Acknowledge, Granted, Redeem, RefusalReason, 
 from tunnel.wire.transport import TRANSPORT
 
 RETRY = (0.7, 1.5, 3.0, 5.0)
+SUSPECT_KEYS_AFTER = 3
+"""Requests without a word from the server after which keys are agreed anew: it may have restarted,
+and would know nothing of ours for half an hour."""
 SERVER_TIMEOUT = 5.0
 """Seconds after which an unanswered handshake is worth a word to the person waiting."""
 
@@ -80,6 +83,7 @@ class Joiner:
         self._request = JoinRequest(invitation_id(join.token), sealed).pack()
         self._next_at: float | None = None
         self._tries = 0
+        self._unheard = 0
 
     @property
     def is_done(self) -> bool:
@@ -132,6 +136,10 @@ class Joiner:
         self._link.send(Redeem(self._request_id, self._join.inviter, self._request), now)
         self._next_at = now + RETRY[min(self._tries, len(RETRY) - 1)]
         self._tries += 1
+        self._unheard += 1
+        if self._unheard > SUSPECT_KEYS_AFTER:
+            self._unheard = 0
+            self._link.session.restart_handshake(now)
 
     def _receive(self, datagram: bytes, source: Endpoint, now: float) -> None:
         kind = datagram[0] if datagram else 0
@@ -145,6 +153,7 @@ class Joiner:
             self._link.session.receive_cookie(parse_cookie_reply(datagram), now)
         elif kind == TRANSPORT:
             message = self._link.open(datagram, now)
+            self._unheard = 0
             if isinstance(message, Refused) and message.request == self._request_id:
                 if message.reason is RefusalReason.INVITER_OFFLINE:
                     self.obstacle = "the machine that invited you is not online"

@@ -276,7 +276,11 @@ class Node:
             channel, inner = parse_relay(datagram)
             if not self.peers.has_channel(channel) or inner[0] == RELAY:
                 raise Malformed("unknown channel")
-            self._receive(inner, RELAYED, now, packets, local)
+            try:
+                self._receive(inner, RELAYED, now, packets, local)
+            except CookieDemanded as demand:
+                # Back through the relay: a relayed peer must be able to come in under load too.
+                raise CookieDemanded(pack_relay(channel, demand.datagram)) from None
         elif kind == INITIATION:
             self._receive_initiation(datagram, source, now)
         elif kind == RESPONSE:

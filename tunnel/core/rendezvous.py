@@ -19,10 +19,9 @@ from tunnel.core.machine import RandomBytes, Transmit, WallClock
 from tunnel.core.ratelimit import KeyedRateLimit
 from tunnel.core.registrant import Registrant
 from tunnel.core.relay import Relay
-from tunnel.core.server_session import SERVER_TIMES, server_preshared_key
+from tunnel.core.server_session import SERVER_TIMES, server_construction, server_preshared_key
 from tunnel.core.session import Session
 from tunnel.errors import AuthenticationFailed, Malformed
-from tunnel.noise.handshake import PUNCHTUN_SERVER
 from tunnel.wire.endpoint import Endpoint, pack_endpoint
 from tunnel.wire.handshake import INITIATION
 from tunnel.wire.relay import RELAY
@@ -71,7 +70,8 @@ class RendezvousServer:
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
         self._indices: IndexTable[Session] = IndexTable(random_bytes)
-        self._handshakes = HandshakeReceiver(PUNCHTUN_SERVER, config.static, random_bytes)
+        self._construction = server_construction(config.access_token)
+        self._handshakes = HandshakeReceiver(self._construction, config.static, random_bytes)
         self._preshared = server_preshared_key(config.access_token)
         self._registrants: dict[bytes, Registrant] = {}
         self._networks: dict[bytes, dict[bytes, Registrant]] = {}
@@ -165,7 +165,7 @@ class RendezvousServer:
             if len(self._registrants) >= self.config.max_nodes:
                 raise AuthenticationFailed("too many nodes")
             session = Session(
-                construction=PUNCHTUN_SERVER,
+                construction=self._construction,
                 static=self.config.static,
                 remote_static=received.remote_static,
                 preshared=self._preshared,
@@ -179,6 +179,7 @@ class RendezvousServer:
         response = registrant.session.receive_initiation(received, now)
         if response is None:
             raise AuthenticationFailed("initiation replayed")
+        registrant.sequence = -1  # It may be a new process, which counts from the start.
         if is_new:
             self._registrants[key] = registrant
             self._schedule(registrant, now + UNREGISTERED_LIFETIME)
@@ -243,6 +244,8 @@ class RendezvousServer:
         self, registrant: Registrant, message: Register, source: Endpoint, now: float
     ) -> None:
         is_new = registrant.network != message.network
+        if not is_new and message.sequence < registrant.sequence:
+            raise AuthenticationFailed("registration older than the one held")
         if is_new:
             self._leave_network(registrant, now)
             network = self._networks.setdefault(message.network, {})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, Transmit, WallClock
 from tunnel.core.session import Session, SessionTimes
-from tunnel.noise.handshake import PUNCHTUN_SERVER
+from tunnel.noise.handshake import PUNCHTUN_SERVER, Construction
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey
 from tunnel.noise.sealing import derive_key
 from tunnel.wire.endpoint import Endpoint
@@ -22,9 +23,15 @@ MAX_ENDPOINTS = 8
 
 
 def server_preshared_key(access_token: bytes) -> PresharedKey:
-    """The access token as preshared key. The server's public key makes it answer an initiation;
-    without the token too nobody can open that answer, or say anything that the server hears."""
+    """The access token as preshared key: without it no frame opens at either end."""
     return PresharedKey(derive_key(b"server access", access_token))
+
+
+def server_construction(access_token: bytes) -> Construction:
+    """The preshared key enters the response only; so that the server is silent already to an
+    initiation that knows its public key but not the token, the token is part of mac1's label."""
+    label = derive_key(b"server mac1", access_token)[:8]
+    return replace(PUNCHTUN_SERVER, mac1_label=label)
 
 
 class ServerSession:
@@ -39,7 +46,7 @@ class ServerSession:
         wall_clock: WallClock,
     ) -> None:
         self.session = Session(
-            construction=PUNCHTUN_SERVER,
+            construction=server_construction(access_token),
             static=static,
             remote_static=server_key,
             preshared=server_preshared_key(access_token),

@@ -415,7 +415,7 @@ class Traversal:
             self.punch(now, "echo lost")
             self.call_peer(now)
         elif self.state is TraversalState.DOUBT and now >= self._doubt_since + LOST_AFTER:
-            # Reckoned as the timer is: a difference may round to less, and the timer fires for ever.
+            # Reckoned as the timer is: a difference may round to less, and it fires for ever.
             self.state = TraversalState.SEARCHING
             self.best = None
             after = "relay" if self.relay else "none"

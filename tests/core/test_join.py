@@ -1,0 +1,363 @@
+"""Redeeming an invitation: joiner, server and inviter, each the real one, without distance."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+
+import pytest
+
+from tests.core.ends import (
+    SERVER,
+    URL,
+    Clock,
+    Network,
+    ScriptedServer,
+    key,
+    make_server,
+    seeded,
+)
+from tunnel.core.configuration import NodeConfig
+from tunnel.core.events import InvitationRedeemed
+from tunnel.core.join import SERVER_TIMEOUT, Joiner
+from tunnel.core.node import Node
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.invitation import (
+    Admission,
+    JoinAnswer,
+    JoinStatus,
+    JoinString,
+    parse_join_request,
+)
+from tunnel.wire.rendezvous import Granted, Redeem, RefusalReason, Refused
+
+JOINER, OTHER, INVITER = (Endpoint(f"203.0.113.{n}", 4000 + n) for n in (5, 6, 1))
+
+
+class Village:
+    """Who is at which endpoint; datagrams arrive at once. A machine may be away."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.network = Network()
+        self.machines: dict[Endpoint, object] = {}
+        self.saves_ledger = True
+        self.start_server()
+        self.ledger = self.network.ledger()
+        self.inviter = Node(
+            NodeConfig(self.network.founder, self.network.identity, self.network.certificate, URL),
+            now=self.clock.now,
+            random_bytes=seeded(31),
+            wall_clock=self.clock.wall,
+            ledger=self.ledger,
+        )
+        interface = ipaddress.ip_interface(f"{INVITER.host}/24")
+        self.inviter.network_changed([interface], INVITER.port, self.clock.now)
+        self.inviter.set_server_endpoints([SERVER], self.clock.now)
+
+    def start_server(self) -> None:
+        self.machines[SERVER] = make_server(self.clock, seed=int(self.clock.now))
+
+    def connect_inviter(self) -> None:
+        self.machines[INVITER] = self.inviter
+        self.run(5)
+        assert self.inviter.registration.is_connected
+
+    def join(self, join: JoinString, number: int = 5, endpoint: Endpoint = JOINER) -> Joiner:
+        joiner = Joiner(
+            join,
+            key(number),
+            now=self.clock.now,
+            random_bytes=seeded(40 + number),
+            wall_clock=self.clock.wall,
+        )
+        self.machines[endpoint] = joiner
+        joiner.set_server_endpoints([SERVER], self.clock.now)
+        return joiner
+
+    def invite(self, name: str = "pi") -> JoinString:
+        return self.inviter.invite(name, self.clock.now)
+
+    def settle(self) -> None:
+        busy = True
+        while busy:
+            busy = False
+            for endpoint, machine in list(self.machines.items()):
+                for transmit in machine.datagrams_to_send(self.clock.now):  # type: ignore[attr-defined]
+                    target = self.machines.get(transmit.endpoint)
+                    if target is not None:
+                        data = [bytes(transmit.data)]
+                        target.receive_datagrams(data, endpoint, self.clock.now)  # type: ignore[attr-defined]
+                        busy = True
+            while (event := self.inviter.next_event()) is not None:
+                if isinstance(event, InvitationRedeemed) and self.saves_ledger:
+                    self.inviter.ledger_saved(self.clock.now)
+                    busy = True
+
+    def run(self, seconds: float) -> None:
+        until = self.clock.now + seconds
+        self.settle()
+        while True:
+            timers = {
+                endpoint: machine.get_timer()  # type: ignore[attr-defined]
+                for endpoint, machine in self.machines.items()
+            }
+            at = min((t for t in timers.values() if t is not None), default=until + 1)
+            if at > until:
+                break
+            self.clock.now = max(at, self.clock.now)
+            for endpoint, timer in timers.items():
+                if timer is not None and timer <= self.clock.now:
+                    self.machines[endpoint].handle_timer(self.clock.now)  # type: ignore[attr-defined]
+            self.settle()
+        self.clock.now = until
+
+
+def admission_of(joiner: Joiner) -> Admission:
+    assert joiner.admission is not None
+    assert joiner.refusal is None
+    return joiner.admission[2]
+
+
+def test_granted() -> None:
+    village = Village()
+    village.connect_inviter()
+    joiner = village.join(village.invite())
+    village.run(1)
+    assert joiner.is_done
+    assert joiner.admission is not None
+    identity, certificate, _ = joiner.admission
+    assert identity == village.network.identity
+    assert certificate.name == "pi"
+    assert certificate.key == key(5).public_key.data
+    assert joiner.obstacle is None
+    assert joiner.get_timer() is None
+    joiner.handle_timer(village.clock.now)
+    assert joiner.datagrams_to_send(village.clock.now) == []
+
+
+def test_no_answer_leaves_before_the_ledger_is_saved() -> None:
+    village = Village()
+    village.connect_inviter()
+    village.saves_ledger = False
+    joiner = village.join(village.invite())
+    village.run(20)
+    assert not joiner.is_done
+    village.inviter.ledger_saved(village.clock.now)
+    village.run(1)
+    assert joiner.is_done
+    assert len(village.ledger.issued) == 2
+
+
+def test_the_inviter_comes_online_later() -> None:
+    village = Village()
+    join = village.invite()
+    joiner = village.join(join)
+    village.run(10)
+    assert not joiner.is_done
+    assert joiner.obstacle == "the machine that invited you is not online"
+    village.connect_inviter()
+    village.run(6)
+    assert admission_of(joiner)
+
+
+def test_the_server_comes_online_later() -> None:
+    village = Village()
+    join = village.invite()
+    server = village.machines.pop(SERVER)
+    joiner = village.join(join)
+    village.run(SERVER_TIMEOUT - 0.1)
+    assert joiner.obstacle is None
+    village.run(0.2)
+    assert joiner.obstacle == "the server does not answer"
+    village.run(200)
+    village.machines[SERVER] = server
+    village.connect_inviter()
+    village.run(10)
+    assert admission_of(joiner)
+    assert joiner.obstacle is None
+
+
+def test_the_server_restarts_meanwhile() -> None:
+    village = Village()
+    joiner = village.join(village.invite())
+    village.run(3)
+    village.start_server()
+    village.connect_inviter()
+    village.run(120)
+    assert admission_of(joiner)
+
+
+def test_a_lost_answer_is_asked_for_again_and_is_the_same() -> None:
+    village = Village()
+    village.connect_inviter()
+    join = village.invite()
+    first = village.join(join)
+    village.run(1)
+    second = village.join(join)
+    village.run(5)
+    assert admission_of(second) == admission_of(first)
+    assert len(village.ledger.issued) == 2
+
+
+def test_used() -> None:
+    village = Village()
+    village.connect_inviter()
+    join = village.invite()
+    first, second = village.join(join), village.join(join, 6, OTHER)
+    village.run(5)
+    assert admission_of(first)
+    assert second.refusal is JoinStatus.USED
+    assert second.is_done
+
+
+def test_expired() -> None:
+    village = Village()
+    village.connect_inviter()
+    join = village.invite()
+    village.ledger.invitations[0].expires = int(village.clock.wall())
+    joiner = village.join(join)
+    village.run(1)
+    assert joiner.refusal is JoinStatus.EXPIRED
+
+
+def test_unknown() -> None:
+    village = Village()
+    village.connect_inviter()
+    joiner = village.join(JoinString(village.network.founder.public_key.data, b"x" * 16, URL))
+    village.run(1)
+    assert joiner.refusal is JoinStatus.UNKNOWN
+
+
+def test_a_node_that_cannot_invite_does_not_answer() -> None:
+    village = Village()
+    village.connect_inviter()
+    join = village.invite()
+    village.inviter.ledger = None
+    joiner = village.join(join)
+    village.run(10)
+    assert not joiner.is_done
+    reason = "join request to a node that cannot invite"
+    assert village.inviter.drops[reason] > 0
+    with pytest.raises(ValueError, match="no signing key"):
+        village.inviter.invite("pi", village.clock.now)
+
+
+# A server that lies
+
+
+class Liar:
+    """The joiner alone with a scripted server."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.network = Network()
+        self.ledger = self.network.ledger()
+        self.invitation = self.ledger.invite("pi", self.clock.wall(), seeded(8))
+        self.server = ScriptedServer(self.clock)
+        join = JoinString(self.network.founder.public_key.data, self.invitation.token, URL)
+        self.joiner = Joiner(
+            join,
+            key(5),
+            now=self.clock.now,
+            random_bytes=seeded(9),
+            wall_clock=self.clock.wall,
+        )
+        self.joiner.set_server_endpoints([SERVER], self.clock.now)
+        self.exchange()
+        (self.redeem,) = self.server.take(Redeem)
+
+    def exchange(self) -> None:
+        while transmits := self.joiner.datagrams_to_send(self.clock.now):
+            for transmit in transmits:
+                for answer in self.server.receive(bytes(transmit.data), JOINER):
+                    self.joiner.receive_datagrams([answer], SERVER, self.clock.now)
+
+    def say(self, message: Granted | Refused | bytes, source: Endpoint = SERVER) -> None:
+        frame = self.server.seal(message)
+        self.joiner.receive_datagrams([frame], source, self.clock.now)
+        self.exchange()
+
+    def answer(self) -> JoinAnswer:
+        request = parse_join_request(self.redeem.sealed)
+        joiner = key(5).public_key
+        return self.ledger.redeem(request, joiner, self.clock.wall(), seeded(10))[0]
+
+
+def test_true_answers_are_taken_whoever_carries_them() -> None:
+    liar = Liar()
+    liar.say(Granted(1, liar.redeem.request, liar.answer().pack()))
+    assert admission_of(liar.joiner)
+
+
+def test_forged_answers_are_not() -> None:
+    liar = Liar()
+    answer = liar.answer()
+    for sealed in (
+        b"",
+        b"\x01",
+        answer.pack()[:-1],
+        JoinAnswer(JoinStatus.USED, answer.sealed).pack(),
+        JoinAnswer(JoinStatus.GRANTED, bytes(300)).pack(),
+    ):
+        liar.say(Granted(1, liar.redeem.request, sealed))
+        assert not liar.joiner.is_done
+    liar.say(Granted(2, liar.redeem.request ^ 1, answer.pack()))
+    assert not liar.joiner.is_done, "the answer to another request"
+    liar.say(Refused(RefusalReason.TOO_MANY, liar.redeem.request))
+    liar.say(Refused(RefusalReason.INVITER_OFFLINE, liar.redeem.request ^ 1))
+    assert liar.joiner.obstacle is None
+    liar.say(bytes([0x85]) + bytes(40))
+    liar.say(b"\xff\xff")
+    assert not liar.joiner.is_done
+    liar.say(Granted(3, liar.redeem.request, answer.pack()))
+    assert admission_of(liar.joiner)
+
+
+def test_a_certificate_for_another_key_is_refused() -> None:
+    liar = Liar()
+    liar.answer()
+    other = liar.network.certify(key(6), "pi", 2)
+    liar.ledger.issued[1] = replace(other, key=key(5).public_key.data)
+    liar.say(Granted(1, liar.redeem.request, liar.answer().pack()))
+    assert not liar.joiner.is_done, "its signature is for another key"
+
+
+def test_what_does_not_come_from_the_server_is_dropped() -> None:
+    liar = Liar()
+    granted = Granted(1, liar.redeem.request, liar.answer().pack())
+    liar.say(granted, Endpoint("192.0.2.66", 12345))
+    assert not liar.joiner.is_done
+    for kind in range(256):
+        liar.joiner.receive_datagrams([bytes([kind, 0, 0, 0]) + bytes(144)], SERVER, 0.0)
+    liar.joiner.receive_datagrams([b""], SERVER, 0.0)
+    liar.exchange()
+    assert not liar.joiner.is_done
+    liar.say(granted)
+    assert liar.joiner.is_done
+    liar.say(granted)
+
+
+def test_requests_are_repeated_ever_more_gently() -> None:
+    liar = Liar()
+    for _ in range(600):
+        timer = liar.joiner.get_timer()
+        assert timer is not None
+        if timer > 1600:
+            break
+        liar.clock.now = max(timer, liar.clock.now)
+        liar.joiner.handle_timer(liar.clock.now)
+        liar.exchange()
+    assert 100 < len(liar.server.take(Redeem)) < 180
+
+
+def test_timer_reads_only_and_may_fire_early_or_twice() -> None:
+    liar = Liar()
+    timer = liar.joiner.get_timer()
+    assert timer is not None
+    assert timer == liar.joiner.get_timer()
+    liar.joiner.handle_timer(liar.clock.now)
+    assert liar.joiner.datagrams_to_send(liar.clock.now) == []
+    liar.joiner.handle_timer(timer)
+    liar.joiner.handle_timer(timer)
+    assert len(liar.joiner.datagrams_to_send(timer)) == 1
