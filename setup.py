@@ -14,7 +14,7 @@ assert VERSION, "tunnel/__init__.py states no version"
 setup(
     name="punchtun",
     version=VERSION.group(1),
-    description="Reach machines behind NAT and CGNAT by a tunnel IP, through paths punched with UDP",
+    description="Reach machines behind NAT and CGNAT by a tunnel IP, over punched UDP paths",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",

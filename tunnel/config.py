@@ -31,10 +31,11 @@ from tunnel.core.membership import Invitation, InvitationLedger, NetworkIdentity
 from tunnel.core.peer import Peer
 from tunnel.errors import Malformed, OperatorError, UsageError
 from tunnel.noise.keys import PrivateKey, SigningKey, VerifyKey
-from tunnel.wire.certificate import Certificate, parse_certificate
+from tunnel.wire.certificate import Certificate, is_valid_name, parse_certificate
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import (
     DEFAULT_PORT,
+    TOKEN_LENGTH,
     JoinString,
     ServerUrl,
     decode_base64,
@@ -98,7 +99,7 @@ def parse_node_state(content: Json) -> NodeState:
         joined_by=content.get("joined_by"),
     )
     if "certificate" in content:
-        state.certificate = parse_certificate(with_field.data("certificate"))
+        state.certificate = with_field.parsed("certificate", _read_certificate)
         state.identity = NetworkIdentity(
             VerifyKey(with_field.data("network_key", 32)), with_field.data("network_secret", 32)
         )
@@ -128,20 +129,26 @@ def parse_ledger(content: Json, state: NodeState) -> InvitationLedger:
     assert state.identity
     assert state.signing_key
     try:
-        issued = [parse_certificate(decode_base64(text)) for text in content["issued"]]
-        invitations = [
-            Invitation(
-                token=decode_base64(entry["token"]),
-                name=entry["name"],
-                address=ipaddress.IPv4Interface(entry["address"]),
-                expires=int(entry["expires"]),
-                redeemed_by=entry["redeemed_by"] and decode_base64(entry["redeemed_by"]),
-            )
-            for entry in content["invitations"]
-        ]
-    except (KeyError, TypeError, ValueError, Malformed) as error:
+        issued = [_read_certificate(text) for text in content["issued"]]
+        if not issued:
+            raise Malformed("no certificate is issued")
+        invitations = [_read_invitation(entry) for entry in content["invitations"]]
+    except _WRONG as error:
         raise _damaged(LEDGER_FILE, str(error)) from error
     return InvitationLedger(state.identity, state.signing_key, state.static, issued, invitations)
+
+
+def _read_invitation(entry: Json) -> Invitation:
+    if not is_valid_name(entry["name"]):
+        raise Malformed("name of an invitation")
+    redeemed_by = entry["redeemed_by"]
+    return Invitation(
+        token=_decode_exactly(entry["token"], TOKEN_LENGTH),
+        name=entry["name"],
+        address=ipaddress.IPv4Interface(entry["address"]),
+        expires=int(entry["expires"]),
+        redeemed_by=None if redeemed_by is None else _decode_exactly(redeemed_by, 32),
+    )
 
 
 def pack_peers(peers: Iterable[Peer]) -> Json:
@@ -165,15 +172,18 @@ def parse_peers(content: Json | None) -> tuple[KnownPeer, ...]:
         return tuple(
             KnownPeer(
                 decode_base64(entry["certificate"]),
-                tuple(
-                    Endpoint(str(ipaddress.ip_address(host)), int(port))
-                    for host, port in entry["endpoints"]
-                ),
+                tuple(_read_endpoint(host, port) for host, port in entry["endpoints"]),
             )
-            for entry in (content or {"peers": []})["peers"]
+            for entry in ([] if content is None else content["peers"])
         )
-    except (KeyError, TypeError, ValueError, Malformed) as error:
+    except _WRONG as error:
         raise _damaged(PEERS_FILE, str(error)) from error
+
+
+def _read_endpoint(host: str, port: int) -> Endpoint:
+    if not 0 < port < 65536:
+        raise Malformed("port")
+    return Endpoint(str(ipaddress.ip_address(host)), int(port))
 
 
 def pack_server_state(state: ServerState) -> Json:
@@ -296,6 +306,8 @@ def read_listen(text: str, what: str = "--listen") -> tuple[str | None, int]:
 
 class _FieldReader:
     def __init__(self, file: str, content: Json) -> None:
+        if not isinstance(content, dict):
+            raise _damaged(file, "no object")
         self._file = file
         self._content = content
 
@@ -309,8 +321,23 @@ class _FieldReader:
     def parsed(self, key: str, parse: Any) -> Any:
         try:
             return parse(self._content[key])
-        except (KeyError, TypeError, ValueError, AttributeError, Malformed) as error:
+        except _WRONG as error:
             raise _damaged(self._file, key) from error
+
+
+def _read_certificate(text: str) -> Certificate:
+    return parse_certificate(decode_base64(text))
+
+
+def _decode_exactly(text: str, length: int) -> bytes:
+    data = decode_base64(text)
+    if len(data) != length:
+        raise Malformed("length")
+    return data
+
+
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, Malformed)
+"""What reading a field of a wrong type or value raises."""
 
 
 def _damaged(file: str, what: str) -> OperatorError:

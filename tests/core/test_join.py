@@ -76,7 +76,7 @@ class Village:
         return joiner
 
     def invite(self, name: str = "pi") -> JoinString:
-        return self.inviter.invite(name, self.clock.now)
+        return self.inviter.inviter.invite(name)
 
     def settle(self) -> None:
         busy = True

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from tests.core.ends import seeded
 from tunnel.constants import MAX_UNANSWERED_CHECKS
 from tunnel.core.path import DOUBT_FLOOR, RELAYED
+from tunnel.core.path_table import FORGET_PATH_AFTER, MAX_PATHS
 from tunnel.core.traversal import (
-    FORGET_PATH_AFTER,
     LOST_AFTER,
-    MAX_PATHS,
     PUNCH_ROUNDS,
     RELAY_ECHO_INTERVAL,
     RETRY_DELAYS,

@@ -7,7 +7,13 @@ import pytest
 from tests.sim.nat import Filtering, Mapping, Nat
 from tests.sim.world import World
 from tunnel.core.configuration import KnownPeer
-from tunnel.core.events import PathDoubted, PathRepaired, ServerLost, ServerRegistered
+from tunnel.core.events import (
+    PathDoubted,
+    PathRepaired,
+    RebindWanted,
+    ServerLost,
+    ServerRegistered,
+)
 
 
 def build(*, seed: int = 1, **nat: object) -> tuple[World, Nat, Nat]:
@@ -247,3 +253,34 @@ def test_nothing_is_lost(how: str, both_sides: bool, filtering: Filtering) -> No
             assert stream.lost == 0
             assert stream.copies == len(stream.arrivals)
             assert stream.longest_gap < 0.4
+
+
+def test_a_fresh_port_after_repeated_failure() -> None:
+    """It is asked for when punch after punch has failed, not oftener than every five minutes; and
+    the pair finds together from the new port."""
+    world = World()
+    for name in ("a", "b"):
+        world.add_node(name, Nat.linux())
+    for one, other in (("a", "b"), ("b", "a")):
+        world.net.block(world.hosts[one], world.hosts[other])
+    assert world.net.run_until_true(lambda: bool(world.events("a", RebindWanted)), timeout=600)
+    world.net.run_for(250)
+    assert len(world.events("a", RebindWanted)) == 1
+    for one, other in (("a", "b"), ("b", "a")):
+        world.net.unblock(world.hosts[one], world.hosts[other])
+    world.hosts["a"].rebind()
+    world.tell_addresses("a")
+    assert world.wait_until_direct(timeout=10)
+
+
+def test_a_run_of_lost_packets_is_asked_for_again() -> None:
+    """Shorter than any echo would notice, as when the peer's own echo reopens its mapping."""
+    world, _, _ = build()
+    stream = world.stream("a", "b", duration=4)
+    world.net.run_for(2.005)
+    world.net.block(world.hosts["a"], world.hosts["b"])
+    world.net.run_for(0.06)
+    world.net.unblock(world.hosts["a"], world.hosts["b"])
+    world.net.run_for(4)
+    assert stream.lost == 0
+    assert stream.copies == len(stream.arrivals)

@@ -11,7 +11,6 @@ Outbound: IP packet → longest prefix → peer → session seals → the traver
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +19,6 @@ from tunnel.core.announcer import Announcer
 from tunnel.core.configuration import LocalInterface, NodeConfig
 from tunnel.core.events import (
     Event,
-    InvitationRedeemed,
     PeerGone,
     PeerIntroduced,
     PeersChanged,
@@ -30,12 +28,15 @@ from tunnel.core.events import (
 )
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
+from tunnel.core.inviter import Inviter
 from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.machine import RandomBytes, Transmit, WallClock
 from tunnel.core.membership import InvitationLedger
+from tunnel.core.outbound import FIRST_IP, Outbound
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
+from tunnel.core.rebind import RebindPolicy
 from tunnel.core.registration import Registration
 from tunnel.core.server_session import ServerSession
 from tunnel.core.session import Session
@@ -53,22 +54,14 @@ from tunnel.wire.handshake import (
     parse_cookie_reply,
     parse_response,
 )
-from tunnel.wire.invitation import JoinString, parse_join_request
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import RELAY, pack_relay, parse_relay
-from tunnel.wire.rendezvous import Asked, Echoed, FromServer, Gone, Grant, Introduction, Moved
+from tunnel.wire.rendezvous import Asked, Echoed, FromServer, Gone, Introduction, Moved
 from tunnel.wire.transport import TRANSPORT, parse_header
 
 KEEPALIVE_PAYLOAD = b""
 SECOND_SOCKET = 1
 """``Transmit.local`` of the socket on which mapping lifetimes are measured."""
-FIRST_IP = 0x40
-"""Least first byte of an IP packet."""
-REBIND_AFTER_FAILURES = 3
-REBIND_SPACING = 300.0
-"""Seconds to the first rebind; twice as long to each following one."""
-MAX_GUESSES = 8
-"""Endpoints that a handshake without relay is sent to."""
 
 
 class Node:
@@ -82,13 +75,9 @@ class Node:
         ledger: InvitationLedger | None = None,
     ) -> None:
         self.config = config
-        self.ledger = ledger
-        """Only on a node that may invite."""
+        self.inviter = Inviter(config, ledger, random_bytes, wall_clock)
         self.drops: Counter[str] = Counter()
         """Reason → datagrams and packets dropped for it."""
-        self._random_bytes = random_bytes
-        self._wall_clock = wall_clock
-        self._started_at = now
         self._indices: IndexTable[Session] = IndexTable(random_bytes)
         self._handshakes = HandshakeReceiver(PUNCHTUN, config.static, random_bytes)
         link = ServerSession(
@@ -109,11 +98,9 @@ class Node:
         )
         self._announcer = Announcer(config, random_bytes, wall_clock)
         self.lifetime = LifetimeProbe(random_bytes)
-        self._rebind_at = now
-        self._rebinds = 0
-        self._pending_grants: list[Grant] = []
+        self._rebind_policy = RebindPolicy()
         self._events: deque[Event] = deque()
-        self._outbox: list[Transmit] = []
+        self._outbound = Outbound(self.registration, self._announcer)
         for known in config.known_peers:
             try:
                 self._remember(known.certificate, known.endpoints)
@@ -137,7 +124,7 @@ class Node:
         self._announce(now)
         if is_first:
             for peer in self.peers:
-                if self._direct_guesses(peer):
+                if self._outbound.guess_endpoints(peer):
                     peer.session.initiate(now)
         else:
             self.registration.refresh(now)
@@ -148,29 +135,9 @@ class Node:
                     peer.traversal.call_peer(now)
         self._collect(now)
 
-    def invite(
-        self,
-        name: str,
-        now: float,
-        address: ipaddress.IPv4Address | None = None,
-        expires_in: float = 24 * 3600,
-    ) -> JoinString:
-        """A new invitation; the caller saves the ledger before showing it.
-
-        Raises UsageError; ValueError if this node may not invite.
-        """
-        if self.ledger is None:
-            raise ValueError("this node holds no signing key")
-        invitation = self.ledger.invite(
-            name, self._wall_clock(), self._random_bytes, address, expires_in
-        )
-        own = self.config.static.public_key.data
-        return JoinString(own, invitation.token, self.config.server)
-
     def ledger_saved(self, now: float) -> None:
         """The ledger is safe on disk: answer the joiners that waited for it."""
-        grants, self._pending_grants = self._pending_grants, []
-        for grant in grants:
+        for grant in self.inviter.take_grants():
             self.registration.send(grant, now)
         self._collect(now)
 
@@ -196,7 +163,7 @@ class Node:
         """Say good-bye to peers and server. What is then to be sent is the last."""
         for peer in self.peers:
             if peer.session.is_established(now):
-                self._send(peer, GoodBye().pack(), now)
+                self._outbound.send(peer, GoodBye().pack(), now)
         self.registration.close(now)
         self._collect(now)
 
@@ -214,7 +181,7 @@ class Node:
                 self.drops["sent: no route"] += 1
                 continue
             peer.traversal.note_activity(now)
-            if self._send(peer, packet, now):
+            if self._outbound.send(peer, packet, now):
                 peer.counters.tx_packets += 1
                 peer.counters.tx_bytes += len(packet)
             else:
@@ -235,14 +202,13 @@ class Node:
             except (Malformed, AuthenticationFailed) as error:
                 self.drops[str(error)] += 1
             except CookieDemanded as demand:
-                self._outbox.append(Transmit(demand.datagram, source))
+                self._outbound.add([Transmit(demand.datagram, source)])
                 self.drops["initiation: cookie demanded"] += 1
         self._collect(now)
         return packets
 
     def datagrams_to_send(self, now: float) -> list[Transmit]:
-        transmits, self._outbox = self._outbox, []
-        return transmits
+        return self._outbound.take_transmits()
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
@@ -259,7 +225,9 @@ class Node:
         self.lifetime.handle_timer(now)
         for peer in self.peers:
             peer.handle_timer(now)
-        self._consider_rebind(now)
+        may_rebind = self.config.may_rebind and self.registration.is_connected
+        if may_rebind and self._rebind_policy.is_due(self.peers, now):
+            self._events.append(RebindWanted())
         self._collect(now)
 
     # Inbound
@@ -309,7 +277,7 @@ class Node:
         response = peer.session.receive_initiation(received, now)
         if response is None:
             raise AuthenticationFailed("initiation replayed")
-        self._emit(peer, response, source)
+        self._outbound.emit(peer, response, source)
 
     def _receive_response(self, datagram: bytes, source: Endpoint, now: float) -> None:
         response = parse_response(datagram)
@@ -349,7 +317,7 @@ class Node:
         if session.skipped:
             missing = peer.note_skipped(receiver, counter, now)
             if missing is not None:
-                self._send(peer, missing.pack(), now)
+                self._outbound.send(peer, missing.pack(), now)
         if not payload:
             return
         if payload[0] >= FIRST_IP:
@@ -376,9 +344,7 @@ class Node:
         elif isinstance(check, Confirm):
             traversal.receive_confirm(check, source, now)
         elif isinstance(check, Missing):
-            for frame in peer.find_sent(check):
-                for endpoint in traversal.routes(now):
-                    self._emit(peer, frame, endpoint)
+            self._outbound.send_again(peer, peer.find_sent(check), now)
         elif isinstance(check, CallMe):
             admitted = self._announcer.admit(check.candidates)
             traversal.receive_call(CallMe(check.start, admitted), now)
@@ -401,7 +367,7 @@ class Node:
                 if not peer.session.is_established(now):
                     self._events.append(PeerGone(peer.name, "the server no longer hears it"))
         elif isinstance(message, Asked):
-            self._receive_join_request(message, now)
+            self._events.append(self.inviter.receive(message))
 
     def _receive_introduction(self, message: Introduction, now: float) -> None:
         announcement, _ = self._announcer.open(message)
@@ -424,38 +390,7 @@ class Node:
         is_smaller = self.config.certificate.key < message.peer
         peer.introduce(is_smaller, now, message.start / 1000, min(settle, 3.0))
 
-    def _receive_join_request(self, message: Asked, now: float) -> None:
-        if self.ledger is None:
-            raise Malformed("join request to a node that cannot invite")
-        request = parse_join_request(message.sealed)
-        answer, consumed = self.ledger.redeem(
-            request, PublicKey(message.joiner), self._wall_clock(), self._random_bytes
-        )
-        self._pending_grants.append(Grant(message.request, message.joiner, answer.pack()))
-        self._events.append(InvitationRedeemed(consumed.name if consumed else ""))
-
     # Outbound
-
-    def _send(self, peer: Peer, payload: bytes, now: float) -> bool:
-        """Seal and send by the traversal's routes. False: no keys or no way yet."""
-        if not peer.traversal.routes(now):
-            return False
-        frame = peer.session.seal(payload, now)
-        if frame is None:
-            return False
-        for endpoint in peer.traversal.take_routes(len(frame), now):
-            self._emit(peer, frame, endpoint)
-        if payload and payload[0] >= FIRST_IP:
-            peer.recent.append((now, frame))
-        return True
-
-    def _emit(self, peer: Peer, datagram: bytes, endpoint: Endpoint) -> None:
-        if endpoint == RELAYED:
-            server = self.registration.link.endpoint
-            if server is not None and peer.channel:
-                self._outbox.append(Transmit(pack_relay(peer.channel, datagram), server))
-        else:
-            self._outbox.append(Transmit(datagram, endpoint))
 
     def _wake(self, peer: Peer, now: float) -> None:
         """There is something for a peer we have no session with."""
@@ -473,10 +408,7 @@ class Node:
         self._measure_lifetime(now)
         for peer in self.peers:
             traversal = peer.traversal
-            for endpoint, payload in traversal.take_checks():
-                frame = peer.session.seal(payload, now)
-                if frame is not None:
-                    self._emit(peer, frame, endpoint)
+            self._outbound.send_checks(peer, now)
             if traversal.take_was_moved():
                 # The server does not know yet, nor do the peers that we have nothing to say to.
                 self.registration.refresh(now)
@@ -485,19 +417,15 @@ class Node:
             if traversal.take_wants_introduction():
                 self.registration.refresh(now)
                 self.registration.introduce(peer.key.data, now)
-            for datagram in peer.session.take_datagrams():
-                for endpoint in self._handshake_routes(peer, now):
-                    self._emit(peer, datagram, endpoint)
+            self._outbound.send_handshakes(peer, now)
             for transaction, seconds, endpoint in traversal.take_answers():
                 way = "relay" if endpoint == RELAYED else str(endpoint)
                 self._events.append(PingAnswered(peer.name, transaction, seconds, way))
             self._events.extend(peer.take_events(now))
         # First what tells the server where we are: then it relays what follows.
-        self._outbox += self.registration.datagrams_to_send()
+        self._outbound.add(self.registration.datagrams_to_send())
         for peer in self.peers:
-            for frame in peer.take_unproven(now):
-                for endpoint in peer.traversal.routes(now):
-                    self._emit(peer, frame, endpoint)
+            self._outbound.send_again(peer, peer.take_unproven(now), now)
 
     def _measure_lifetime(self, now: float) -> None:
         for probe in self.lifetime.take_probes():
@@ -508,50 +436,24 @@ class Node:
             for peer in self.peers:
                 peer.traversal.keepalive_interval = interval
 
-    def _handshake_routes(self, peer: Peer, now: float) -> list[Endpoint]:
-        routes = list(peer.traversal.routes(now))
-        if RELAYED in routes and not self.registration.is_connected:
-            routes.remove(RELAYED)
-        return routes or self._direct_guesses(peer)
-
-    def _direct_guesses(self, peer: Peer) -> list[Endpoint]:
-        """Without relay and path: what the peer announced, and where it was before."""
-        known = [Candidate(CandidateKind.HOST, endpoint) for endpoint in peer.known_endpoints]
-        remembered = [candidate.endpoint for candidate in self._announcer.admit(known)]
-        return list(dict.fromkeys(peer.traversal.candidates + remembered))[:MAX_GUESSES]
-
     def _note_keys(self, peer: Peer, now: float) -> None:
         is_rekey = peer.has_keys
         if not peer.note_keys(now):
             return
         if not is_rekey:
             self._events.append(peer.handshake_event(now))
-        if not peer.traversal.routes(now) and self._direct_guesses(peer):
-            for endpoint in self._direct_guesses(peer):
+        if not peer.traversal.routes(now) and self._outbound.guess_endpoints(peer):
+            for endpoint in self._outbound.guess_endpoints(peer):
                 peer.traversal.add_candidate(Candidate(CandidateKind.HOST, endpoint))
             peer.traversal.punch(now, "remembered endpoint")
         # The responder may use the new keys only when it has heard them once (white paper §5.4.5).
         staged, peer.staged = peer.staged, deque(maxlen=peer.staged.maxlen)
         if not staged:
-            self._send(peer, KEEPALIVE_PAYLOAD, now)
+            self._outbound.send(peer, KEEPALIVE_PAYLOAD, now)
         for packet in staged:
-            if self._send(peer, packet, now):
+            if self._outbound.send(peer, packet, now):
                 peer.counters.tx_packets += 1
                 peer.counters.tx_bytes += len(packet)
-
-    def _consider_rebind(self, now: float) -> None:
-        """A router that took a peer's check for a stranger's maps our port elsewhere for as long as
-        either side keeps sending: only a fresh port is free of that. Nobody who has a direct path
-        is disturbed for it."""
-        if now < self._rebind_at or not self.config.may_rebind:
-            return
-        if not self.registration.is_connected or any(p.traversal.best for p in self.peers):
-            return
-        failing = (p.traversal.failures for p in self.peers if p.state(now) == "relayed")
-        if max(failing, default=0) >= REBIND_AFTER_FAILURES:
-            self._rebind_at = now + REBIND_SPACING * 2**self._rebinds
-            self._rebinds = min(self._rebinds + 1, 6)
-            self._events.append(RebindWanted())
 
     # Membership and candidates
 

@@ -28,6 +28,7 @@ class Path:
         "endpoint",
         "is_successor",
         "kind",
+        "observed",
         "pending",
         "pinged_at",
         "proof_sent_at",
@@ -59,6 +60,8 @@ class Path:
         """Transactions of checks under way → when they were sent."""
         self.replies: dict[int, float] = {}
         """Transactions of our pongs → when sent. A confirm proves; its absence says nothing."""
+        self.observed: Endpoint | None = None
+        """Where the peer sees us on this path."""
         self.credit = 0
         """Bytes that may be sent before it is proven: as many as came from it (RFC 9000 §8.1 allows
         three times that), so that a frame replayed from elsewhere makes us flood nobody."""
@@ -117,3 +120,22 @@ class Path:
 def is_clearly_better(path: Path, than: Path) -> bool:
     """Whether to leave a good path for a better one: 10 % and 1 ms, against flapping."""
     return path.cost + 0.001 < than.cost * 0.9
+
+
+class Change:
+    """What happened to the path, for the owner's events."""
+
+    __slots__ = ("after", "before", "cause", "kind", "seconds")
+
+    def __init__(self, kind: str, before: str, after: str, cause: str, seconds: float) -> None:
+        self.kind = kind
+        """``changed``, ``doubted`` or ``repaired``."""
+        self.before = before
+        self.after = after
+        self.cause = cause
+        self.seconds = seconds
+
+
+def describe(path: Path) -> str:
+    """A path in a few words, for events and logs."""
+    return "relay" if path.endpoint == RELAYED else f"{path.kind.text} {path.endpoint}"

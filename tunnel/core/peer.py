@@ -15,9 +15,10 @@ from tunnel.core.events import (
     SessionEstablished,
 )
 from tunnel.core.machine import RandomBytes
+from tunnel.core.path import Change, describe
 from tunnel.core.ratelimit import TokenBucket
 from tunnel.core.session import Session
-from tunnel.core.traversal import Change, Traversal, TraversalState, describe
+from tunnel.core.traversal import Traversal, TraversalState
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.check import Missing

@@ -24,7 +24,8 @@ from collections.abc import Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL, MAX_UNANSWERED_CHECKS
 from tunnel.core.machine import RandomBytes
-from tunnel.core.path import RELAYED, Path, is_clearly_better
+from tunnel.core.path import RELAYED, Change, Path, describe, is_clearly_better
+from tunnel.core.path_table import PathTable
 from tunnel.wire.candidate import Candidate, CandidateKind
 from tunnel.wire.check import UNOBSERVED, CallMe, Confirm, Ping, Pong
 from tunnel.wire.endpoint import Endpoint
@@ -40,15 +41,10 @@ ACTIVE_FOR = 1.0
 ECHO_INTERVAL = 0.1
 """Between echoes of a path that carries traffic: with Path.doubt_after this bounds a failure's
 discovery to 350 ms."""
-DOUBT_ECHO_INTERVAL = 0.1
 RELAY_ECHO_INTERVAL = 1.0
 """The relay carries traffic too, but nothing is won by noticing its failure sooner."""
 SUCCESSION_TIME = 1.0
 """Seconds for which the peer's appearance at a new endpoint makes us duplicate."""
-FORGET_PATH_AFTER = 120.0
-MAX_PATHS = 64
-MAX_ADDED_CANDIDATES = 16
-"""Kept beside the announced ones; the oldest goes first."""
 BUDGET_TIME = 1.0
 """Seconds after which an endpoint that never answered may again get MAX_UNANSWERED_CHECKS: peer and
 server can make us punch as often as they like, and must not aim us at a third."""
@@ -60,20 +56,6 @@ class TraversalState(enum.Enum):
     DOUBT = "doubt"
 
 
-class Change:
-    """What happened to the path, for the owner's events."""
-
-    __slots__ = ("after", "before", "cause", "kind", "seconds")
-
-    def __init__(self, kind: str, before: str, after: str, cause: str, seconds: float) -> None:
-        self.kind = kind
-        """``changed``, ``doubted`` or ``repaired``."""
-        self.before = before
-        self.after = after
-        self.cause = cause
-        self.seconds = seconds
-
-
 class Traversal:
     """All paths to one peer."""
 
@@ -82,17 +64,13 @@ class Traversal:
         self.state = TraversalState.SEARCHING
         self.best: Path | None = None
         self.relay: Path | None = None
-        self._paths: dict[Endpoint, Path] = {}
-        self._candidates: dict[Endpoint, CandidateKind] = {}
-        self._added: list[Endpoint] = []
-        """Candidates the peer did not announce, oldest first."""
+        self._paths = PathTable()
         self._budget_since = float("-inf")
         self._local_candidates: tuple[Candidate, ...] = ()
         self._rounds: list[float] = []
         self._successor: Path | None = None
         """Where the peer has just appeared, until an echo proves it."""
         self._successor_until = 0.0
-        self._observed: dict[Endpoint, Endpoint] = {}
         self._was_moved = False
         self._resend_since: float | None = None
         self._retry_at: float | None = None
@@ -145,10 +123,10 @@ class Traversal:
     @property
     def candidates(self) -> list[Endpoint]:
         """What the peer announced."""
-        return list(self._candidates)
+        return self._paths.candidates
 
     def paths(self) -> list[Path]:
-        return list(self._paths.values())
+        return list(self._paths)
 
     def take_checks(self) -> list[tuple[Endpoint, bytes]]:
         """Payloads to seal and send, each to one endpoint (or RELAYED)."""
@@ -171,16 +149,10 @@ class Traversal:
 
     def set_candidates(self, candidates: Sequence[Candidate]) -> None:
         """Replace what the peer announced. Paths already found stay."""
-        self._candidates = {endpoint: kind for kind, endpoint in candidates}
-        self._added.clear()
+        self._paths.set_candidates(candidates)
 
     def add_candidate(self, candidate: Candidate) -> None:
-        if candidate.endpoint in self._candidates:
-            return
-        if len(self._added) >= MAX_ADDED_CANDIDATES:
-            del self._candidates[self._added.pop(0)]
-        self._candidates[candidate.endpoint] = candidate.kind
-        self._added.append(candidate.endpoint)
+        self._paths.add_candidate(candidate)
 
     def set_relay(self, is_available: bool, now: float) -> None:
         """Whether there is a channel through the server."""
@@ -196,7 +168,7 @@ class Traversal:
         self._rounds = [start + offset for offset in PUNCH_ROUNDS]
         if now - self._budget_since >= BUDGET_TIME:
             self._budget_since = now
-            for path in self._paths.values():
+            for path in self._paths:
                 path.unanswered = 0
         self._retry_at = None
         self.punches += 1
@@ -259,7 +231,6 @@ class Traversal:
         self.best = self._successor = None
         self.state = TraversalState.SEARCHING
         self._paths.clear()
-        self._observed.clear()
         self._rounds = []
         self._retry_at = None
         if self.relay:
@@ -278,7 +249,7 @@ class Traversal:
         if path is None:
             if source == RELAYED:
                 return
-            path = self._add_path(source, now)
+            path = self._paths.add(source, now, self.best)
             path.is_successor = self.best is not None and not self._rounds
             if path.is_successor:
                 self._expect_successor(path, now)
@@ -303,7 +274,7 @@ class Traversal:
         if self.best is not None and self.best.kind is not CandidateKind.HOST:
             path = self._paths.get(candidate.endpoint)
             if path is None or path is not self.best:
-                path = path or self._add_path(candidate.endpoint, now, candidate.kind)
+                path = path or self._paths.add(candidate.endpoint, now, self.best, candidate.kind)
                 path.is_successor = True
                 self._expect_successor(path, now)
         self.punch(now, "the server saw it move")
@@ -326,10 +297,9 @@ class Traversal:
             seconds = now - path.pending[pong.transaction]
             self._answers.append((pong.transaction, seconds, path.endpoint))
         self._checks.append((path.endpoint, Confirm(pong.reply).pack()))
-        before = self._observed.get(path.endpoint)
-        if path.endpoint != RELAYED and before != pong.observed:
-            self._observed[path.endpoint] = pong.observed
-            self._was_moved = self._was_moved or (before is not None and path is self.best)
+        if path is self.best and path.observed not in (None, pong.observed):
+            self._was_moved = True
+        path.observed = pong.observed
         self._prove(path, path.pending[pong.transaction], now)
 
     def receive_confirm(self, confirm: Confirm, source: Endpoint, now: float) -> None:
@@ -376,12 +346,14 @@ class Traversal:
                 self._ping(active, now)
         if self._successor is not None and now >= self._successor_until:
             self._successor = None
-        self._forget_stale_paths(now)
+        self._paths.forget_stale(now, self.best)
 
     # Inside
 
     def _needs_path(self, now: float) -> bool:
-        return bool(self._candidates) and (self.best is None or self.state is TraversalState.DOUBT)
+        return bool(self._paths.candidates) and (
+            self.best is None or self.state is TraversalState.DOUBT
+        )
 
     def _next_echo(self, path: Path) -> float:
         last = path.pinged_at if path.pinged_at is not None else float("-inf")
@@ -426,8 +398,7 @@ class Traversal:
                 self._ping(self.relay, now)
 
     def _check_candidates(self, now: float) -> None:
-        for endpoint, kind in self._candidates.items():
-            path = self._paths.get(endpoint) or self._add_path(endpoint, now, kind)
+        for path in self._paths.of_candidates(now, self.best):
             if path.unanswered < MAX_UNANSWERED_CHECKS and (
                 path is not self.best or path.is_doubtful(now)
             ):
@@ -502,31 +473,10 @@ class Traversal:
             return path
         if source == RELAYED:
             return None
-        return next((p for p in self._paths.values() if transaction in p.pending), None)
+        return self._paths.find_pinged(transaction)
 
     def _find(self, endpoint: Endpoint) -> Path | None:
         return self.relay if endpoint == RELAYED else self._paths.get(endpoint)
-
-    def _add_path(self, endpoint: Endpoint, now: float, kind: CandidateKind | None = None) -> Path:
-        if len(self._paths) >= MAX_PATHS:
-            unused = (p for p in self._paths.values() if p is not self.best)
-            oldest = min(unused, key=lambda p: p.proven_at or p.created_at - FORGET_PATH_AFTER)
-            del self._paths[oldest.endpoint]
-        known = kind or self._candidates.get(endpoint, CandidateKind.PEER_REFLEXIVE)
-        path = self._paths[endpoint] = Path(endpoint, known, now)
-        return path
-
-    def _forget_stale_paths(self, now: float) -> None:
-        stale = [
-            path
-            for path in self._paths.values()
-            if path is not self.best
-            and now - max(path.created_at, path.received_at or 0.0, path.pinged_at or 0.0)
-            > FORGET_PATH_AFTER
-        ]
-        for path in stale:
-            del self._paths[path.endpoint]
-            self._observed.pop(path.endpoint, None)
 
     def _expect_successor(self, path: Path, now: float) -> None:
         """Duplicate until an echo decides whether the peer has moved to `path`."""
@@ -542,8 +492,3 @@ class Traversal:
 
     def _transaction(self) -> int:
         return int.from_bytes(self._random_bytes(8), "little")
-
-
-def describe(path: Path) -> str:
-    """A path in a few words, for events and logs."""
-    return "relay" if path.endpoint == RELAYED else f"{path.kind.text} {path.endpoint}"

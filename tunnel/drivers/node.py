@@ -125,8 +125,8 @@ class NodeDriver:
 
     def save_ledger(self) -> None:
         """Blocks the calling greenlet, not the hub, until the disk has it."""
-        assert self.node.ledger is not None
-        content = pack_ledger(self.node.ledger)
+        assert self.node.inviter.ledger is not None
+        content = pack_ledger(self.node.inviter.ledger)
         run_in_thread(self._state.write_json, LEDGER_FILE, content)
 
     # Running

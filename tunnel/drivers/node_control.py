@@ -172,7 +172,7 @@ class NodeControl:
 
     def _invite(self, request: Body) -> Body:
         node = self._driver.node
-        if node.ledger is None:
+        if node.inviter.ledger is None:
             raise OperatorError(
                 "only the machine that created the network can invite: run this command there"
             )
@@ -181,11 +181,8 @@ class NodeControl:
             chosen = ipaddress.IPv4Address(address) if address else None
         except ValueError as error:
             raise UsageError(f"--ip {address}: this is no IPv4 address") from error
-        join = self._driver.command(
-            lambda now: node.invite(
-                str(request.get("name")), now, chosen, float(request.get("expires") or 24 * 3600)
-            )
-        )
+        expires = float(request.get("expires") or 24 * 3600)
+        join = node.inviter.invite(str(request.get("name")), chosen, expires)
         # Shown only when it is safe on disk: a join string must not outlive its memory here.
         self._driver.save_ledger()
         return {"join": str(join)}

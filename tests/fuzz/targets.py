@@ -1,0 +1,315 @@
+"""One target per parser. Each says its invariant in words, and returns or fails an assertion.
+
+Any exception that leaves a target is a finding. A target is given bytes and nothing else, so that
+any fuzzer can drive it; ``corpus`` gives it something to begin with.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+from tests.core.ends import SERVER, URL, Clock, Network, key, make_server, seeded
+from tests.core.test_node import Alone
+from tests.wire.messages import CANDIDATES, KINDS, Kind
+from tests.wire.test_packet import ipv4, ipv6
+from tests.wire.test_stun import REQUEST
+from tests.wire.test_stun import request as stun_request
+from tunnel.core.candidates import admit_candidates
+from tunnel.core.path import RELAYED
+from tunnel.core.traversal import Traversal
+from tunnel.errors import AuthenticationFailed, Malformed
+from tunnel.wire.candidate import pack_candidates, parse_announcement, parse_candidates
+from tunnel.wire.certificate import parse_certificate
+from tunnel.wire.check import CallMe, Confirm, Ping, Pong, parse_check
+from tunnel.wire.endpoint import Endpoint, pack_endpoint, unpack_endpoint
+from tunnel.wire.handshake import parse_cookie_reply, parse_initiation, parse_response
+from tunnel.wire.invitation import (
+    JOIN_PREFIX,
+    JoinString,
+    decode_base64,
+    encode_base64,
+    parse_admission,
+    parse_join_answer,
+    parse_join_request,
+    parse_join_string,
+    parse_server_url,
+)
+from tunnel.wire.packet import parse_ip_header
+from tunnel.wire.relay import pack_relay, parse_relay
+from tunnel.wire.rendezvous import MAX_SEALED, parse_from_node, parse_from_server
+from tunnel.wire.stun import is_stun, parse_binding_request
+from tunnel.wire.transport import pack_header, parse_header
+
+Target = Callable[[bytes], None]
+
+NETWORK = Network()
+SIGNED = [NETWORK.certificate.pack(), NETWORK.certify(key(2), "pi", 2).pack()]
+STRANGER = Endpoint("192.0.2.66", 666)
+JOIN = str(JoinString(bytes(32), bytes(16), URL))
+
+
+def _message(parse: Callable[[bytes], Any], data: bytes) -> Any:
+    """The message, which after packing means the same; None for what is Malformed."""
+    try:
+        message = parse(data)
+    except Malformed:
+        return None
+    assert parse(message.pack()) == message
+    return message
+
+
+def fuzz_handshake(data: bytes) -> None:
+    """Any bytes are at most one handshake message, which packs to the same bytes again."""
+    found = [
+        message
+        for parse in (parse_initiation, parse_response, parse_cookie_reply)
+        if (message := _message(parse, data)) is not None
+    ]
+    assert len(found) <= 1
+    for message in found:
+        assert message.pack() == data
+
+
+def fuzz_check(data: bytes) -> None:
+    """Any payload is a check or Malformed."""
+    _message(parse_check, data)
+
+
+def fuzz_from_node(data: bytes) -> None:
+    """Any payload is a node's message or Malformed, and nothing sealed in it is too long."""
+    message = _message(parse_from_node, data)
+    assert all(len(field) <= MAX_SEALED for field in message or () if isinstance(field, bytes))
+
+
+def fuzz_from_server(data: bytes) -> None:
+    """Any payload is a server's message or Malformed, and nothing sealed in it is too long."""
+    message = _message(parse_from_server, data)
+    assert all(len(field) <= MAX_SEALED for field in message or () if isinstance(field, bytes))
+
+
+def fuzz_announcement(data: bytes) -> None:
+    """Any bytes are an announcement or Malformed; no candidate in it has port 0."""
+    message = _message(parse_announcement, data)
+    assert message is None or all(c.endpoint.port for c in message.candidates)
+
+
+def fuzz_candidates(data: bytes) -> None:
+    """Any bytes are candidates or Malformed; of them only public ones are admitted to a machine
+    without interfaces."""
+    try:
+        candidates = parse_candidates(data)
+    except Malformed:
+        return
+    assert parse_candidates(pack_candidates(candidates)) == candidates
+    for candidate in admit_candidates(candidates, (), ()):
+        address = ipaddress.ip_address(candidate.endpoint.host)
+        assert not address.is_loopback
+        assert not address.is_multicast
+        assert not address.is_link_local
+        assert not address.is_unspecified
+
+
+def fuzz_certificate(data: bytes) -> None:
+    """Any bytes are a certificate or Malformed; a certificate has one form, and the network takes
+    none that it did not sign."""
+    certificate = _message(parse_certificate, data)
+    assert certificate is None or certificate.pack() == data
+    try:
+        NETWORK.identity.verify(data, 0.0)
+    except (Malformed, AuthenticationFailed):
+        return
+    assert data in SIGNED
+
+
+def fuzz_endpoint(data: bytes) -> None:
+    """18 bytes are one endpoint, in one form; any other number is Malformed."""
+    try:
+        endpoint = unpack_endpoint(data)
+    except Malformed:
+        assert len(data) != 18
+        return
+    assert pack_endpoint(endpoint) == data
+
+
+def fuzz_transport(data: bytes) -> None:
+    """Any datagram is a frame's header and something sealed, or Malformed."""
+    try:
+        receiver, counter = parse_header(data)
+    except Malformed:
+        return
+    assert data.startswith(pack_header(receiver, counter))
+
+
+def fuzz_relay(data: bytes) -> None:
+    """Any datagram is a relay envelope around something, or Malformed."""
+    try:
+        channel, inner = parse_relay(data)
+    except Malformed:
+        return
+    assert inner
+    assert pack_relay(channel, inner) == data
+
+
+def fuzz_stun(data: bytes) -> None:
+    """Any datagram is a Binding request or Malformed; a request looks like STUN."""
+    try:
+        transaction = parse_binding_request(data)
+    except Malformed:
+        return
+    assert is_stun(data)
+    assert data[8:20] == transaction
+
+
+def fuzz_ip(data: bytes) -> None:
+    """Any packet has a header with addresses and a length within it, or is Malformed."""
+    try:
+        header = parse_ip_header(data)
+    except Malformed:
+        return
+    assert len(header.source) == len(header.destination) == (4 if data[0] >> 4 == 4 else 16)
+    assert 20 <= header.length <= len(data)
+
+
+def fuzz_join_messages(data: bytes) -> None:
+    """Any bytes are a join request, answer or admission, or Malformed."""
+    for parse in (parse_join_request, parse_join_answer, parse_admission):
+        message = _message(parse, data)
+        assert message is None or message.pack() == data
+
+
+def fuzz_server_url(data: bytes) -> None:
+    """Any text is a server URL, whose text is that URL again, or Malformed."""
+    try:
+        url = parse_server_url(data.decode("utf-8", "replace"))
+    except Malformed:
+        return
+    assert parse_server_url(str(url)) == url
+    assert str(url)[len(url.location) :] not in repr(url)
+
+
+def fuzz_join_string(data: bytes) -> None:
+    """Any text is a join string or Malformed, also with a right check behind it."""
+    for text in (data.decode("utf-8", "replace"), JOIN_PREFIX + encode_base64(data)):
+        try:
+            join = parse_join_string(text)
+        except Malformed:
+            continue
+        assert parse_join_string(str(join)) == join
+
+
+def fuzz_base64(data: bytes) -> None:
+    """A text is base64url of at most one string of bytes."""
+    text = data.decode("latin-1")
+    try:
+        decoded = decode_base64(text)
+    except Malformed:
+        return
+    assert encode_base64(decoded) == text
+
+
+def fuzz_traversal(data: bytes) -> None:
+    """Any authentic checks, from anywhere, at any time: no exception, bounded paths, and a best
+    path is one that was proven."""
+    traversal = Traversal(seeded(1))
+    now = 1000.0
+    traversal.set_relay(True, now)
+    traversal.set_candidates(CANDIDATES)
+    sources = [RELAYED, STRANGER, *(candidate.endpoint for candidate in CANDIDATES)]
+    sent: list[bytes] = []
+    for at in range(0, len(data) - 1, 2):
+        what, which = data[at], data[at + 1]
+        source = sources[what % 4]
+        now += (what >> 4) / 10
+        traversal.note_received(source, now, 50)
+        check = parse_check(sent[which % len(sent)]) if sent else Ping(which)
+        if isinstance(check, Ping) and which % 3:
+            traversal.receive_pong(Pong(check.transaction, 1, STRANGER), source, now)
+        elif isinstance(check, Ping):
+            traversal.receive_ping(check, source, now)
+        elif isinstance(check, Pong):
+            traversal.receive_confirm(Confirm(check.reply), source, now)
+        elif isinstance(check, CallMe):
+            traversal.receive_call(check, now)
+        timer = traversal.get_timer()
+        if timer is not None and timer <= now:
+            traversal.handle_timer(now)
+        sent += [payload for _, payload in traversal.take_checks()]
+        assert traversal.best is None or traversal.best.proven_at is not None
+        assert len(traversal.paths()) <= 64
+
+
+def fuzz_node(data: bytes) -> None:
+    """A datagram of a stranger: the node counts a reason and answers nothing."""
+    node = _ALONE.node
+    before = sum(node.drops.values())
+    assert node.receive_datagrams([data], STRANGER, _ALONE.clock.now) == []
+    assert node.datagrams_to_send(_ALONE.clock.now) == []
+    assert sum(node.drops.values()) == before + 1
+
+
+def fuzz_server(data: bytes) -> None:
+    """A datagram of a stranger: the server answers STUN, and anything else with nothing."""
+    before = sum(_SERVER.drops.values())
+    assert _SERVER.receive_datagrams([data], STRANGER, 1000.0) == []
+    answers = _SERVER.datagrams_to_send(1000.0)
+    if is_stun(data) and answers:
+        assert [len(answer.data) for answer in answers] == [32]
+    else:
+        assert answers == []
+        assert sum(_SERVER.drops.values()) == before + 1
+
+
+def fuzz_server_says(data: bytes) -> None:
+    """Any payload sealed by the server: the node goes on. `data` is the payload."""
+    _ALONE.say(data)
+    _ALONE.sent.clear()
+    while _ALONE.node.next_event() is not None:
+        pass
+
+
+_ALONE = Alone().start()
+_ALONE.sent.clear()
+_SERVER = make_server(Clock())
+
+TARGETS: dict[str, Target] = {
+    name.removeprefix("fuzz_"): target
+    for name, target in list(globals().items())
+    if name.startswith("fuzz_")
+}
+
+
+def _of(*parsers: Callable[[bytes], Any]) -> list[bytes]:
+    kinds: list[Kind] = [kind for kind in KINDS if kind.parse in parsers]
+    return [kind.packed for kind in kinds]
+
+
+def corpus(name: str) -> list[bytes]:
+    """Valid inputs for a target, to be mutated."""
+    handshakes = _of(parse_initiation, parse_response, parse_cookie_reply)
+    datagrams = [
+        *handshakes,
+        pack_header(1, 2) + bytes(16),
+        pack_relay(7, bytes(16)),
+        stun_request(),
+        REQUEST,
+    ]
+    special: dict[str, list[bytes]] = {
+        "handshake": handshakes,
+        "check": _of(parse_check),
+        "from_node": _of(parse_from_node),
+        "from_server": _of(parse_from_server),
+        "server_says": _of(parse_from_server),
+        "announcement": _of(parse_announcement),
+        "candidates": [pack_candidates(CANDIDATES)],
+        "certificate": SIGNED,
+        "endpoint": [pack_endpoint(SERVER), pack_endpoint(Endpoint("2001:db8::1", 7))],
+        "ip": [ipv4(b"x" * 8), ipv6(b"x" * 8)],
+        "join_messages": _of(parse_join_request, parse_join_answer, parse_admission),
+        "server_url": [str(URL).encode(), b"punchtun://[2001:db8::1]:7/" + b"A" * 64],
+        "join_string": [JOIN.encode(), decode_base64(JOIN.removeprefix(JOIN_PREFIX))],
+        "base64": [encode_base64(bytes(range(n))).encode() for n in (0, 1, 2, 3, 48)],
+        "traversal": [bytes(range(0, 200, 3)), bytes(64)],
+    }
+    return special.get(name, datagrams)

@@ -1,0 +1,320 @@
+"""State files and what people type, read back and damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import ipaddress
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.core.ends import URL, WALL, Network, key, seeded
+from tunnel.config import (
+    NodeState,
+    ServerState,
+    pack_ledger,
+    pack_node_state,
+    pack_peers,
+    pack_server_state,
+    parse_ledger,
+    parse_node_state,
+    parse_peers,
+    parse_server_state,
+    read_join_string,
+    read_listen,
+    read_server_url,
+    read_up_config,
+)
+from tunnel.core.configuration import KnownPeer
+from tunnel.core.indices import IndexTable
+from tunnel.core.peer import Peer
+from tunnel.core.session import Session
+from tunnel.errors import OperatorError, UsageError
+from tunnel.noise.handshake import PUNCHTUN
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.invitation import JoinString
+
+NETWORK = Network()
+FOUNDER = NodeState(
+    NETWORK.founder, URL, NETWORK.identity, NETWORK.certificate, NETWORK.signing_key, None
+)
+MEMBER = NodeState(
+    key(2), URL, NETWORK.identity, NETWORK.certify(key(2), "pi", 2), joined_by="an invitation"
+)
+STRANGER = NodeState(key(3), URL)
+SERVER = ServerState(key(9), b"an access token.", 12345)
+
+
+def through_json(content: Any) -> Any:
+    return json.loads(json.dumps(content))
+
+
+def ledger_content() -> dict[str, Any]:
+    ledger = NETWORK.ledger()
+    ledger.invite("pi", WALL, seeded(1))
+    ledger.invite("pj", WALL, seeded(2)).redeemed_by = key(5).public_key.data
+    content: dict[str, Any] = through_json(pack_ledger(ledger))
+    return content
+
+
+def peers_content() -> dict[str, Any]:
+    certificate = NETWORK.certify(key(2), "pi", 2)
+    session = Session(
+        construction=PUNCHTUN,
+        static=NETWORK.founder,
+        remote_static=key(2).public_key,
+        preshared=NETWORK.identity.preshared,
+        indices=IndexTable(seeded(1)),
+        random_bytes=seeded(2),
+        wall_clock=lambda: WALL,
+    )
+    peer = Peer(certificate, certificate.pack(), session, seeded(3))
+    peer.known_endpoints = (Endpoint("203.0.113.2", 7), Endpoint("2001:db8::2", 8))
+    content: dict[str, Any] = through_json(pack_peers([peer]))
+    return content
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("state", [FOUNDER, MEMBER, STRANGER])
+def test_node_state(state: NodeState) -> None:
+    assert parse_node_state(through_json(pack_node_state(state))) == state
+
+
+def test_server_state() -> None:
+    again = parse_server_state(through_json(pack_server_state(SERVER)))
+    assert again == SERVER
+    assert again.url("203.0.113.10").location == "punchtun://203.0.113.10:12345"
+
+
+def test_ledger() -> None:
+    content = ledger_content()
+    assert through_json(pack_ledger(parse_ledger(content, FOUNDER))) == content
+
+
+def test_peers() -> None:
+    (known,) = parse_peers(peers_content())
+    assert known == KnownPeer(
+        NETWORK.certify(key(2), "pi", 2).pack(),
+        (Endpoint("203.0.113.2", 7), Endpoint("2001:db8::2", 8)),
+    )
+    assert parse_peers(None) == ()
+
+
+def test_repr_shows_no_secret() -> None:
+    text = repr(FOUNDER) + repr(MEMBER) + repr(SERVER)
+    for secret in (NETWORK.founder.data, NETWORK.signing_key.data, NETWORK.identity.secret):
+        assert repr(secret) not in text
+    assert repr(SERVER.access_token) not in text
+
+
+# Damage
+
+CONTENTS: list[tuple[str, dict[str, Any], Any]] = [
+    ("node.json", pack_node_state(FOUNDER), parse_node_state),
+    ("server.json", pack_server_state(SERVER), parse_server_state),
+    ("ledger.json", ledger_content(), lambda content: parse_ledger(content, FOUNDER)),
+    ("peers.json", peers_content(), parse_peers),
+]
+OPTIONAL = {
+    # Without them it is the state of one that is no member yet, or no founder.
+    "node.json": {"certificate", "signing_key", "joined_by", "name"},
+    "server.json": set(),
+    "ledger.json": set(),
+    "peers.json": {"name"},
+}
+WRONG: list[Any] = [
+    None,
+    "",
+    "!",
+    0,
+    -1,
+    1e999,
+    True,
+    [],
+    {},
+    [[]],
+    [None],
+    "A",
+    "x" * 43,
+    [["h", 1]],
+]
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value in it."""
+    found = [path] if path else []
+    items: Any = ()
+    if isinstance(content, dict):
+        items = content.items()
+    elif isinstance(content, list):
+        items = enumerate(content)
+    for step, value in items:
+        found += places(value, (*path, step))
+    return found
+
+
+def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    changed = copy.deepcopy(content)
+    inner = changed
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    return changed
+
+
+def parses_or_names_the_file(file: str, content: Any, parse: Any) -> bool:
+    message = ""
+    try:
+        parse(content)
+    except OperatorError as error:
+        message = str(error)
+    if message:
+        assert message.startswith(f"{file} in the state directory is damaged (")
+        assert "restore it from a backup" in message
+    return not message
+
+
+@pytest.mark.parametrize(("file", "content", "parse"), CONTENTS)
+def test_any_value_damaged_is_an_operators_error(file: str, content: Any, parse: Any) -> None:
+    for path in places(content):
+        for wrong in WRONG:
+            parses_or_names_the_file(file, replaced(content, path, wrong), parse)
+
+
+@pytest.mark.parametrize(("file", "content", "parse"), CONTENTS)
+def test_any_field_missing_is_an_operators_error(file: str, content: Any, parse: Any) -> None:
+    for path in places(content):
+        if isinstance(path[-1], str):
+            changed = copy.deepcopy(content)
+            inner = changed
+            for step in path[:-1]:
+                inner = inner[step]
+            del inner[path[-1]]
+            is_optional = path[-1] in OPTIONAL[file]
+            assert parses_or_names_the_file(file, changed, parse) is is_optional, path
+
+
+@pytest.mark.parametrize(("file", "content", "parse"), CONTENTS)
+@pytest.mark.parametrize("whole", [[], "text", 7, True, [1]])
+def test_a_file_that_is_no_object(file: str, content: Any, parse: Any, whole: Any) -> None:
+    assert not parses_or_names_the_file(file, whole, parse)
+
+
+@pytest.mark.parametrize(("file", "content", "parse"), CONTENTS)
+def test_every_character_of_a_secret_that_is_cut(file: str, content: Any, parse: Any) -> None:
+    for path in places(content):
+        value = content
+        for step in path:
+            value = value[step]
+        if isinstance(value, str) and len(value) > 20 and "punchtun" not in value:
+            assert not parses_or_names_the_file(file, replaced(content, path, value[:-3]), parse)
+
+
+@pytest.mark.parametrize(
+    "endpoint", [["203.0.113.2", 0], ["203.0.113.2", 65536], ["h", 7], ["", 7]]
+)
+def test_remembered_endpoints_must_be_endpoints(endpoint: list[Any]) -> None:
+    content = replaced(peers_content(), ("peers", 0, "endpoints", 0), endpoint)
+    assert not parses_or_names_the_file("peers.json", content, parse_peers)
+
+
+def test_a_bad_server_in_node_json() -> None:
+    content = replaced(pack_node_state(FOUNDER), ("server",), "punchtun://[::1/x")
+    assert not parses_or_names_the_file("node.json", content, parse_node_state)
+
+
+# What people type
+
+
+def test_server_url() -> None:
+    assert read_server_url(f" {URL} \n") == URL
+    with pytest.raises(UsageError, match=r"this is no server URL: .*server url --host"):
+        read_server_url("punchtun://h")
+    assert UsageError("").exit_code == 2
+
+
+def test_join_string() -> None:
+    join = JoinString(bytes(32), bytes(16), URL)
+    assert read_join_string(str(join)) == join
+    with pytest.raises(UsageError, match=r"this is no join string: .*punchtun invite"):
+        read_join_string(str(join)[:-1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for read in (read_server_url, read_join_string, read_listen):
+        with contextlib.suppress(UsageError):
+            read(text)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ("12345", (None, 12345)),
+        (":12345", (None, 12345)),
+        ("*:12345", (None, 12345)),
+        ("[::]:7", ("::", 7)),
+        ("::1:7", ("::1", 7)),
+        ("192.0.2.1:7", ("192.0.2.1", 7)),
+        ("192.0.2.1:0", ("192.0.2.1", 0)),
+        ("1:65534", None),
+        ("192.0.2.1", None),
+        ("192.0.2.1:", None),
+        ("192.0.2.1:x", None),
+        ("192.0.2.1:65535", None),
+        ("192.0.2.1:-1", None),
+        ("host:7", None),
+        ("", None),
+    ],
+)
+def test_listen(text: str, listen: tuple[str | None, int] | None) -> None:
+    if listen is not None:
+        assert read_listen(text) == listen
+    else:
+        with pytest.raises(UsageError, match=r"^--listen"):
+            read_listen(text)
+
+
+def test_up_config(tmp_path: Any) -> None:
+    file = tmp_path / "home.toml"
+    file.write_text('name = "pi"\nmtu = 1400\n')
+    options = read_up_config(str(file))
+    assert (options.name, options.mtu) == ("pi", 1400)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nmae = 'pi'", "unknown key 'nmae'; did you mean name?"),
+        ("zzz = 1", "unknown key 'zzz'; known are"),
+        ("mtu = 'large'", "mtu must be a whole number"),
+        ("mtu = true", "mtu must be a whole number"),
+        ("name = 7", "name must be a string"),
+        ("name", "this is no TOML"),
+        ("name = '\ud800'".encode("utf-8", "surrogatepass").decode("latin-1"), "no TOML"),
+    ],
+)
+def test_up_config_with_a_mistake(tmp_path: Any, text: str, message: str) -> None:
+    file = tmp_path / "home.toml"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError) as caught:
+        read_up_config(str(file))
+    assert message in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_up_config_that_is_not_there(tmp_path: Any) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_up_config(str(tmp_path / "none.toml"))
+
+
+def test_addresses_in_a_ledger_are_interfaces() -> None:
+    ledger = parse_ledger(ledger_content(), FOUNDER)
+    assert all(isinstance(i.address, ipaddress.IPv4Interface) for i in ledger.invitations)

@@ -1,0 +1,68 @@
+"""Letting others in: invitations given out, and join requests answered once the ledger is saved."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from tunnel.core.configuration import NodeConfig
+from tunnel.core.events import InvitationRedeemed
+from tunnel.core.machine import RandomBytes, WallClock
+from tunnel.core.membership import DEFAULT_EXPIRY, InvitationLedger
+from tunnel.errors import Malformed
+from tunnel.noise.keys import PublicKey
+from tunnel.wire.invitation import JoinString, parse_join_request
+from tunnel.wire.rendezvous import Asked, Grant
+
+
+class Inviter:
+    """Exists on every node; without a ledger it refuses."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        ledger: InvitationLedger | None,
+        random_bytes: RandomBytes,
+        wall_clock: WallClock,
+    ) -> None:
+        self.ledger = ledger
+        self._config = config
+        self._random_bytes = random_bytes
+        self._wall_clock = wall_clock
+        self._pending: list[Grant] = []
+
+    def invite(
+        self,
+        name: str,
+        address: ipaddress.IPv4Address | None = None,
+        expires_in: float = DEFAULT_EXPIRY,
+    ) -> JoinString:
+        """A new invitation; the ledger must be saved before it is shown.
+
+        Raises UsageError; ValueError if this node may not invite.
+        """
+        if self.ledger is None:
+            raise ValueError("this node holds no signing key")
+        invitation = self.ledger.invite(
+            name, self._wall_clock(), self._random_bytes, address, expires_in
+        )
+        own = self._config.static.public_key.data
+        return JoinString(own, invitation.token, self._config.server)
+
+    def receive(self, message: Asked) -> InvitationRedeemed:
+        """Redeem; the answer waits until the ledger is saved.
+
+        Raises Malformed, AuthenticationFailed: no answer then.
+        """
+        if self.ledger is None:
+            raise Malformed("join request to a node that cannot invite")
+        request = parse_join_request(message.sealed)
+        answer, consumed = self.ledger.redeem(
+            request, PublicKey(message.joiner), self._wall_clock(), self._random_bytes
+        )
+        self._pending.append(Grant(message.request, message.joiner, answer.pack()))
+        return InvitationRedeemed(consumed.name if consumed else "")
+
+    def take_grants(self) -> list[Grant]:
+        """Answers that only waited for the ledger to be saved."""
+        grants, self._pending = self._pending, []
+        return grants
