@@ -233,14 +233,14 @@ def test_a_node_that_cannot_invite_does_not_answer() -> None:
     village = Village()
     village.connect_inviter()
     join = village.invite()
-    village.inviter.ledger = None
+    village.inviter.inviter.ledger = None
     joiner = village.join(join)
     village.run(10)
     assert not joiner.is_done
     reason = "join request to a node that cannot invite"
     assert village.inviter.drops[reason] > 0
     with pytest.raises(ValueError, match="no signing key"):
-        village.inviter.invite("pi", village.clock.now)
+        village.inviter.inviter.invite("pi")
 
 
 # A server that lies
