@@ -20,7 +20,9 @@ from tests.core.ends import (
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import InvitationRedeemed
 from tunnel.core.join import SERVER_TIMEOUT, Joiner
+from tunnel.core.membership import join_key
 from tunnel.core.node import Node
+from tunnel.noise.sealing import seal_blob
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import (
     Admission,
@@ -321,6 +323,28 @@ def test_a_certificate_for_another_key_is_refused() -> None:
     liar.ledger.issued[1] = replace(other, key=key(5).public_key.data)
     liar.say(Granted(1, liar.redeem.request, liar.answer().pack()))
     assert not liar.joiner.is_done, "its signature is for another key"
+
+
+def test_a_good_certificate_of_somebody_else_is_refused() -> None:
+    """An inviter that errs: all is signed and sealed well, but it is not for our key."""
+    liar = Liar()
+    network, token = liar.network, liar.invitation.token
+    admission = Admission(
+        network.identity.key.data,
+        network.identity.secret,
+        network.certify(key(6), "pi", 2).pack(),
+        network.certificate.pack(),
+    )
+    sealing = join_key(b"join answer", network.founder, key(5).public_key, token)
+    answer = JoinAnswer(JoinStatus.GRANTED, seal_blob(sealing, admission.pack(), bytes(24)))
+    liar.say(Granted(1, liar.redeem.request, answer.pack()))
+    assert not liar.joiner.is_done
+
+
+def test_the_servers_name_is_looked_up_again() -> None:
+    liar = Liar()
+    liar.joiner.set_server_endpoints([SERVER], liar.clock.now)
+    assert liar.joiner.datagrams_to_send(liar.clock.now) == []
 
 
 def test_what_does_not_come_from_the_server_is_dropped() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from tests.wire.messages import KINDS, candidate_lists, endpoints
 from tunnel.core.configuration import KnownPeer, NodeConfig
 from tunnel.core.events import PeerGone, PeerIntroduced, PingAnswered
 from tunnel.core.indices import IndexTable
+from tunnel.core.membership import sign_certificate
 from tunnel.core.node import Node
 from tunnel.core.path import RELAYED
 from tunnel.core.session import Session
@@ -234,6 +236,35 @@ def test_under_load_cookies_go_to_where_the_initiation_came_from() -> None:
     channel, inner = parse_relay(data)
     assert channel == 0x01020304
     assert inner[0] == COOKIE_REPLY
+
+
+def test_initiations_that_are_refused() -> None:
+    alone = Alone().start()
+    alone.say(alone.introduction(2, channel=7))
+    datagram = initiation(2, alone.clock)
+    alone.sent.clear()
+    alone.receive(datagram, STRANGER)
+    assert [data[0] for to, data in alone.sent if to == STRANGER] == [RESPONSE]
+    alone.run(1)
+    alone.sent.clear()
+    alone.receive(datagram, STRANGER)
+    assert alone.node.drops["initiation replayed"] == 1
+    assert [to for to, _ in alone.sent if to == STRANGER] == []
+    # The server's port has changed, and nobody has answered there yet.
+    alone.node.set_server_endpoints([SERVER._replace(port=999)], alone.clock.now)
+    alone.receive(pack_relay(7, initiation(2, alone.clock)), SERVER)
+    assert alone.node.drops["relayed by no server"] == 1
+
+
+def test_frames_to_the_wrong_place() -> None:
+    alone = Alone().start()
+    alone.receive(alone.server.seal(Gone(1, bytes(32))), STRANGER)
+    assert alone.node.drops["server's frame from elsewhere"] == 1
+    world = pair()
+    frame = frame_of(world, b"")
+    source = world.hosts["b"].endpoint()
+    world.hosts["a"].call(lambda node, now: node.receive_datagrams([frame], source, now, 1))
+    assert world.node("a").drops["frame of a peer to another socket"] == 1
 
 
 # The server says anything
@@ -496,6 +527,29 @@ def test_calls_are_admitted_like_any_candidates() -> None:
 # Commands
 
 
+def test_server_first_network_later() -> None:
+    """A name server may be quicker than netlink: nothing is announced before there is something."""
+    alone = Alone()
+    alone.node.set_server_endpoints([SERVER], alone.clock.now)
+    alone.settle()
+    alone.run(1)
+    assert alone.server.take(Register) == []
+    alone.start()
+
+
+def test_subnets_behind_a_peer() -> None:
+    alone = Alone().start()
+    behind = replace(
+        NETWORK.certify(key(2), "n2", 2), routes=(ipaddress.IPv4Network("192.168.8.0/24"),)
+    )
+    alone.say(alone.introduction(certificate=sign_certificate(behind, NETWORK.signing_key).pack()))
+    packet = bytes([0x45, 0, 0, 20]) + bytes(8) + bytes([10, 9, 0, 1, 192, 168, 8, 9])
+    alone.node.send_packets([packet], alone.clock.now)
+    assert alone.node.drops["sent: no route"] == 0
+    alone.node.send_packets([packet[:-2] + b"\x09\x09"], alone.clock.now)
+    assert alone.node.drops["sent: no route"] == 1
+
+
 def test_packets_that_go_nowhere() -> None:
     alone = Alone().start()
     good = bytes([0x45, 0, 0, 20]) + bytes(8) + bytes([10, 9, 0, 1, 10, 9, 0, 99])
@@ -524,6 +578,28 @@ def test_ping() -> None:
     assert (answer.peer, answer.transaction) == ("b", transaction)
     assert answer.seconds == pytest.approx(0.04, abs=0.01)
     assert world.hosts["a"].call(lambda node, now: node.ping("nobody", now)) is None
+
+
+def test_ping_before_there_is_a_session_begins_one() -> None:
+    alone = Alone().start()
+    alone.say(alone.introduction(candidates=(Candidate(CandidateKind.HOST, OBSERVED),)))
+    alone.sent.clear()
+    alone.run(120)
+    assert alone.node.ping("n2", alone.clock.now) is None
+    alone.settle()
+    assert INITIATION in [data[0] for to, data in alone.sent if to == OBSERVED]
+
+
+def test_a_change_of_the_network_is_told_and_punched_at_once() -> None:
+    world = pair()
+    punches = world.peer("a", "b").traversal.punches
+    world.hosts["a"].move()
+    world.tell_addresses("a")
+    assert world.peer("a", "b").traversal.punches > punches
+    stream = world.stream("b", "a", 2)
+    world.net.run_for(3)
+    assert stream.lost <= 20, "a fifth of a second"
+    assert world.is_direct()
 
 
 def test_remembered_peers() -> None:

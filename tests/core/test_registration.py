@@ -532,3 +532,29 @@ def test_timer_reads_only_and_may_fire_early_or_twice() -> None:
     assert len(lab.registration.datagrams_to_send()) == 1
     lab.registration.handle_timer(timer)
     assert lab.registration.datagrams_to_send() == []
+
+
+def test_keys_agreed_with_a_port_that_is_not_the_servers() -> None:
+    """The response came from elsewhere on its host: it is authentic, but nobody has answered where
+    we ask, so nothing can be sent yet."""
+    lab = Lab()
+    lab.registration.set_endpoints([SERVER], lab.clock.now)
+    lab.registration.announce(b"announcement 1", lab.clock.now)
+    (transmit,) = lab.registration.datagrams_to_send()
+    (response,) = lab.server.receive(bytes(transmit.data), NODE)
+    lab.deliver(response, ALTERNATE)
+    lab.run(0.03)
+    assert lab.state is REGISTERING
+    lab.run(60)
+    assert lab.state is CONNECTED
+    assert lab.registration.link.endpoint == SERVER
+
+
+def test_echoes_under_way_are_bounded_and_old_ones_forgotten() -> None:
+    lab = Lab().connect()
+    lab.delay = 3.0
+    for _ in range(40):
+        lab.registration.refresh(lab.clock.now)
+        lab.run(0.03)
+    lab.run(20)
+    assert lab.state is CONNECTED

@@ -383,6 +383,20 @@ def test_both_address_families() -> None:
     assert a.take(Introduction)[-1].observed == v4
 
 
+def test_one_that_has_only_spoken_to_the_second_port() -> None:
+    """It is registered, but nobody could be told where it is; until it speaks to the first."""
+    town = Town()
+    a = town.add(1)
+    b = ScriptedNode(town, 2)
+    b.connect()
+    b.send(Register(1, 0, TAG, b"announcement"), local=1)
+    assert a.heard == []
+    assert b.heard == []
+    b.register(2)
+    assert a.take(Introduction)[-1].observed == b.endpoint
+    assert b.take(Registered)
+
+
 # Relay
 
 
@@ -442,6 +456,18 @@ def test_channels_stay_with_the_pair_and_end_with_it() -> None:
     b.send(Leave())
     town.receive(pack_relay(channel_a, b"x"), a.endpoint)
     assert town.server.drops["relay: unknown channel"] == 1
+
+
+def test_the_other_end_has_only_spoken_to_the_second_port() -> None:
+    town = Town()
+    a = ScriptedNode(town, 1)
+    a.connect()
+    a.send(Register(1, 0, TAG, b"announcement"), local=1)
+    b = town.add(2)
+    a.keep_alive()
+    (to_a,) = a.take(Introduction) or [None]
+    assert to_a is None or to_a.channel
+    assert b.take(Introduction) == []
 
 
 def test_relay_rate() -> None:
@@ -729,6 +755,9 @@ def test_a_day_of_echoes_and_introductions_leaves_few_timers() -> None:
                 node.send(Introduce(nodes[step // 20 % 4].key.data))
             acknowledge(node)
             node.heard.clear()
+    for _ in range(2000):
+        town.advance(0.001)
+        nodes[0].send(Acknowledge(99))
     for node in nodes:
         node.send(Leave())
     wake_ups = 0

@@ -143,7 +143,7 @@ def test_stage_2_loss_on_the_way_is_overcome(world: World, sites: Sites, tmp_pat
 
 
 def test_stage_2_works_over_slow_and_distant_links(world: World, sites: Sites) -> None:
-    """Where the kernel cannot delay packets (no sch_netem), narrow links do: 200 bytes take 6 ms."""
+    """Where the kernel cannot delay packets (no sch_netem), narrow links do."""
     if has_netem(sites.a.link.near):
         sites.home.shape(delay_ms=20)
         sites.carrier.shape(delay_ms=60)

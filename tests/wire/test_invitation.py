@@ -136,6 +136,7 @@ def test_location_and_repr_hold_no_secret() -> None:
         (f"punchtun://a..b/{SECRET}", "start with"),
         (f"punchtun://{'a' * 64}.example/{SECRET}", "start with"),
         (f"punchtun://[1.2.3.4]/{SECRET}", "start with"),
+        (f"punchtun://[v1.a]/{SECRET}", "start with"),
     ],
 )
 def test_url_that_is_none(text: str, reason: str) -> None:
