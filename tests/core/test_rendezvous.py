@@ -458,18 +458,6 @@ def test_channels_stay_with_the_pair_and_end_with_it() -> None:
     assert town.server.drops["relay: unknown channel"] == 1
 
 
-def test_the_other_end_has_only_spoken_to_the_second_port() -> None:
-    town = Town()
-    a = ScriptedNode(town, 1)
-    a.connect()
-    a.send(Register(1, 0, TAG, b"announcement"), local=1)
-    b = town.add(2)
-    a.keep_alive()
-    (to_a,) = a.take(Introduction) or [None]
-    assert to_a is None or to_a.channel
-    assert b.take(Introduction) == []
-
-
 def test_relay_rate() -> None:
     town = Town(relay_rate=100_000.0)
     a, b, channel_a, channel_b = channels(town)
