@@ -36,7 +36,7 @@ from tunnel.core.session import Session
 from tunnel.errors import OperatorError, UsageError
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.invitation import JoinString
+from tunnel.wire.invitation import JoinString, ServerUrl
 
 NETWORK = Network()
 FOUNDER = NodeState(
@@ -240,7 +240,7 @@ def test_server_url() -> None:
 
 
 def test_join_string() -> None:
-    join = JoinString(bytes(32), bytes(16), URL)
+    join = JoinString(URL.public_key, bytes(16), URL)
     assert read_join_string(str(join)) == join
     with pytest.raises(UsageError, match=r"this is no join string: .*punchtun invite"):
         read_join_string(str(join)[:-1])
@@ -318,3 +318,12 @@ def test_up_config_that_is_not_there(tmp_path: Any) -> None:
 def test_addresses_in_a_ledger_are_interfaces() -> None:
     ledger = parse_ledger(ledger_content(), FOUNDER)
     assert all(isinstance(i.address, ipaddress.IPv4Interface) for i in ledger.invitations)
+
+
+@pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31)])
+def test_a_key_that_nobody_can_have_is_no_url(key: bytes) -> None:
+    url = ServerUrl("192.0.2.1", 12345, key, bytes(16))
+    with pytest.raises(UsageError, match="no proper key"):
+        read_server_url(str(url))
+    with pytest.raises(UsageError, match="no proper key"):
+        read_join_string(str(JoinString(b"\x09" + bytes(31), bytes(16), url)))

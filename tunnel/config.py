@@ -29,8 +29,8 @@ else:
 from tunnel.core.configuration import KnownPeer
 from tunnel.core.membership import Invitation, InvitationLedger, NetworkIdentity
 from tunnel.core.peer import Peer
-from tunnel.errors import Malformed, OperatorError, UsageError
-from tunnel.noise.keys import PrivateKey, SigningKey, VerifyKey
+from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
+from tunnel.noise.keys import PrivateKey, PublicKey, SigningKey, VerifyKey
 from tunnel.wire.certificate import Certificate, is_valid_name, parse_certificate
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import (
@@ -258,12 +258,22 @@ def read_up_config(path: str) -> UpOptions:
 def read_server_url(text: str) -> ServerUrl:
     """Raises UsageError, with cause and cure."""
     try:
-        return parse_server_url(text)
+        url = parse_server_url(text)
+        _refuse_weak_key(url.public_key)
+        return url
     except Malformed as error:
         raise UsageError(
             f"this is no server URL: {error}. "
             "Copy the whole line that `punchtun server url --host …` prints on the server"
         ) from error
+
+
+def _refuse_weak_key(key: bytes) -> None:
+    """Raises Malformed for a key that no private key has (RFC 7748 §6.1: an all-zero secret)."""
+    try:
+        PrivateKey(bytes([1] * 32)).exchange(PublicKey(key))
+    except AuthenticationFailed as error:
+        raise Malformed("its key is no proper key") from error
 
 
 def read_host(text: str) -> str:
@@ -281,7 +291,10 @@ def read_host(text: str) -> str:
 def read_join_string(text: str) -> JoinString:
     """Raises UsageError, with cause and cure."""
     try:
-        return parse_join_string(text)
+        join = parse_join_string(text)
+        _refuse_weak_key(join.inviter)
+        _refuse_weak_key(join.server.public_key)
+        return join
     except Malformed as error:
         raise UsageError(
             f"this is no join string: {error}. "

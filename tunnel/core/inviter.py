@@ -10,7 +10,7 @@ from tunnel.core.machine import RandomBytes, WallClock
 from tunnel.core.membership import DEFAULT_EXPIRY, InvitationLedger
 from tunnel.errors import Malformed
 from tunnel.noise.keys import PublicKey
-from tunnel.wire.invitation import JoinString, parse_join_request
+from tunnel.wire.invitation import JoinStatus, JoinString, parse_join_request
 from tunnel.wire.rendezvous import Asked, Grant
 
 
@@ -29,6 +29,7 @@ class Inviter:
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
         self._pending: list[Grant] = []
+        self._refusals: list[Grant] = []
 
     def invite(
         self,
@@ -48,8 +49,9 @@ class Inviter:
         own = self._config.static.public_key.data
         return JoinString(own, invitation.token, self._config.server)
 
-    def receive(self, message: Asked) -> InvitationRedeemed:
-        """Redeem; the answer waits until the ledger is saved.
+    def receive(self, message: Asked) -> InvitationRedeemed | None:
+        """Redeem. With an event to report, the answer waits until the ledger is saved; a refusal
+        changes nothing and may go at once.
 
         Raises Malformed, AuthenticationFailed: no answer then.
         """
@@ -59,8 +61,16 @@ class Inviter:
         answer, consumed = self.ledger.redeem(
             request, PublicKey(message.joiner), self._wall_clock(), self._random_bytes
         )
-        self._pending.append(Grant(message.request, message.joiner, answer.pack()))
+        grant = Grant(message.request, message.joiner, answer.pack())
+        if answer.status is not JoinStatus.GRANTED:
+            self._refusals.append(grant)
+            return None
+        self._pending.append(grant)
         return InvitationRedeemed(consumed.name if consumed else "")
+
+    def take_refusals(self) -> list[Grant]:
+        refusals, self._refusals = self._refusals, []
+        return refusals
 
     def take_grants(self) -> list[Grant]:
         """Answers that only waited for the ledger to be saved."""

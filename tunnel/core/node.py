@@ -367,7 +367,11 @@ class Node:
                 if not peer.session.is_established(now):
                     self._events.append(PeerGone(peer.name, "the server no longer hears it"))
         elif isinstance(message, Asked):
-            self._events.append(self.inviter.receive(message))
+            event = self.inviter.receive(message)
+            if event is not None:
+                self._events.append(event)
+            for refusal in self.inviter.take_refusals():
+                self.registration.send(refusal, now)
 
     def _receive_introduction(self, message: Introduction, now: float) -> None:
         announcement, _ = self._announcer.open(message)

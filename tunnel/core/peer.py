@@ -15,7 +15,7 @@ from tunnel.core.events import (
     SessionEstablished,
 )
 from tunnel.core.machine import RandomBytes
-from tunnel.core.path import Change, describe
+from tunnel.core.path import Change
 from tunnel.core.ratelimit import TokenBucket
 from tunnel.core.session import Session
 from tunnel.core.traversal import Traversal, TraversalState
@@ -237,9 +237,3 @@ class Peer:
                 return
         if ways and not self.session.is_initiating:
             self.session.initiate(now)
-
-    def describe_path(self) -> str:
-        best = self.traversal.best
-        if best is not None:
-            return describe(best)
-        return "relay" if self.traversal.relay else "none"

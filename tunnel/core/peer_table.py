@@ -60,10 +60,10 @@ class PeerTable:
         return None
 
     def set_channel(self, peer: Peer, channel: int) -> None:
-        """The server's number for the pair; 0 changes nothing."""
+        """The server's number for the pair; 0: it does not relay."""
+        self._by_channel.pop(peer.channel, None)
+        peer.channel = channel
         if channel:
-            self._by_channel.pop(peer.channel, None)
-            peer.channel = channel
             self._by_channel[channel] = peer
 
     def remember(self, packed: bytes, endpoints: Sequence[Endpoint]) -> tuple[Peer, bool]:

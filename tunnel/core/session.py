@@ -24,7 +24,7 @@ from tunnel.constants import REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_
 from tunnel.core.indices import IndexTable
 from tunnel.core.machine import Buffer, RandomBytes, WallClock
 from tunnel.errors import AuthenticationFailed
-from tunnel.noise.cookie import CookieGenerator
+from tunnel.noise.cookie import CookieChecker, CookieGenerator
 from tunnel.noise.handshake import Construction, Initiator, ReceivedInitiation
 from tunnel.noise.keypair import REKEY_AFTER_MESSAGES, Keypair, Keypairs
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey
@@ -77,6 +77,7 @@ class Session:
         self._times = times
         self._may_initiate = may_initiate
         self._cookies = CookieGenerator(construction, remote_static)
+        self._checker = CookieChecker(construction, static.public_key, random_bytes)
         self._keypairs = Keypairs()
         self._initiators: dict[int, tuple[Initiator, float]] = {}
         """Initiations under way by index, oldest first, with the time they were sent: on a slow
@@ -180,6 +181,8 @@ class Session:
         """Complete the handshake we started. Raises AuthenticationFailed, changing nothing."""
         if response.receiver not in self._initiators:
             raise AuthenticationFailed("response to no initiation of ours")
+        if not self._checker.has_valid_mac1(response.pack()):
+            raise AuthenticationFailed("mac1")
         initiator, sent_at = self._initiators[response.receiver]
         sending, receiving = initiator.consume_response(response)
         self.handshake_rtt = now - sent_at
