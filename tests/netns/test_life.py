@@ -361,4 +361,4 @@ def test_a_narrow_path_that_drops_icmp_carries_a_download(
         other.set_mtu(1280, too_big_answered=False)
     server = FileServer(two.host, two.ip4, tmp_path / "www", size=10_000_000)
     assert server.fetch(one.host) == 10_000_000
-    assert one.state(two.name) == "direct"
+    assert one.peer(two.name)["state"] == "direct"
