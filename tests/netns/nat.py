@@ -103,7 +103,7 @@ class Nat:
                     type filter hook input priority filter
                     iifname != wan accept
                     ct state established,related accept
-                    meta l4proto {{ icmp, ipv6-icmp }} accept
+                    meta l4proto {{ 1, 58 }} accept
                     {"drop" if self.unsolicited == "drop" else "accept"}
                 }}
                 chain forward {{
