@@ -494,4 +494,6 @@ class Node:
 
     def status(self, now: float) -> dict[str, Any]:
         """A snapshot for people and programs; the format of ``punchtun status --json``."""
-        return describe_node(self, now)
+        return describe_node(
+            self.config, self.registration, self.lifetime, self.peers, self.drops, now
+        )

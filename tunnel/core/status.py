@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from tunnel.core.configuration import NodeConfig
+from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.path import RELAYED, Path
 from tunnel.core.peer import Peer
-
-if TYPE_CHECKING:
-    from tunnel.core.node import Node
+from tunnel.core.registration import Registration
 
 
-def describe_node(node: Node, now: float) -> dict[str, Any]:
-    config, registration = node.config, node.registration
+def describe_node(
+    config: NodeConfig,
+    registration: Registration,
+    lifetime: LifetimeProbe,
+    peers: Iterable[Peer],
+    drops: Mapping[str, int],
+    now: float,
+) -> dict[str, Any]:
     own = config.certificate
     ipv4 = [i for i in own.addresses if i.version == 4]
     observed = sorted({str(e) for e in registration.observed.values()})
@@ -42,14 +49,14 @@ def describe_node(node: Node, now: float) -> dict[str, Any]:
             "filtering": None,
             "hairpin": None,
             "port_mapping": None,
-            "mapping_lifetime_s": node.lifetime.lifetime,
+            "mapping_lifetime_s": lifetime.lifetime,
             "keepalive_s": registration.keepalive_interval,
         },
         "peers": [
             describe_peer(peer, now, config.mtu)
-            for peer in sorted(node.peers, key=lambda peer: peer.name)
+            for peer in sorted(peers, key=lambda peer: peer.name)
         ],
-        "drops": dict(node.drops),
+        "drops": dict(drops),
     }
 
 
