@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.privileges import NOBODY, as_nobody
+
 PUNCHTUN = str(Path(sys.executable).with_name("punchtun"))
-NOBODY = 65534
 
 
 class Result(NamedTuple):
@@ -40,8 +41,7 @@ class User:
         self.state = home / "state"
 
     def argv(self, *arguments: str) -> list[str]:
-        dropped = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        return [*(dropped if os.geteuid() == 0 else []), PUNCHTUN, *arguments]
+        return [*(as_nobody() if os.geteuid() == 0 else []), PUNCHTUN, *arguments]
 
     def run(self, *arguments: str, stdin: str = "") -> Result:
         completed = subprocess.run(

@@ -16,7 +16,8 @@ from tests.cli.command import Result, User
 from tunnel.wire.invitation import JoinString, ServerUrl
 
 URL = str(ServerUrl("203.0.113.10", 12345, bytes(range(32)), bytes(16)))
-JOIN = str(JoinString(bytes(32), bytes(16), ServerUrl("203.0.113.10", 12345, bytes(32), bytes(16))))
+KEY = bytes([9]) + bytes(31)
+JOIN = str(JoinString(KEY, bytes(16), ServerUrl("203.0.113.10", 12345, KEY, bytes(16))))
 
 
 def test_up_without_privileges(user: User) -> None:
@@ -28,7 +29,7 @@ def test_up_without_privileges(user: User) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["up", JOIN[:-3]], ["no join string", "cut short or mistyped", "punchtun invite"]),
+        (["up", JOIN[:-4]], ["no join string", "cut short or mistyped", "punchtun invite"]),
         (["up", JOIN.replace("A", "B", 1)], ["no join string"]),
         (["up", "punchtun-join:"], ["no join string"]),
         (["up", "no-such-file"], ["neither a join string nor a file", "No such file"]),
@@ -269,7 +270,7 @@ def test_help_and_version(user: User) -> None:
 def test_secrets_do_not_show_in_what_is_said(user: User) -> None:
     token = random_bytes(16)
     url = ServerUrl("203.0.113.10", 12345, bytes(range(32)), token)
-    join = JoinString(bytes(32), token, url)
+    join = JoinString(KEY, token, url)
     for argument in (["--server", str(url)], [str(join)], [str(join)[:-1]]):
         result = user.ask("up", *argument)
         secret = str(url).rpartition("/")[2][-20:]

@@ -11,6 +11,7 @@ from unittest.mock import ANY
 
 import pytest
 
+from tests.privileges import as_nobody
 from tunnel.wire.invitation import ServerUrl
 
 from .host import Host
@@ -81,14 +82,15 @@ def test_a_user_with_cap_net_admin_is_enough(node: Node) -> None:
     os.chown(node.state, 65534, 65534)
     for folder in (node.state.parent, node.state.parent.parent, node.state.parent.parent.parent):
         folder.chmod(folder.stat().st_mode | 0o011)
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     up = f"{PUNCHTUN} up --server {NOWHERE} --state-dir {node.state}"
     tun = "mount -t tmpfs none /dev/net; mknod /dev/net/tun c 10 200; chmod 666 /dev/net/tun"
-    capable = " ".join([*user, "--inh-caps=+net_admin", "--ambient-caps=+net_admin"])
+    capable = " ".join(as_nobody("net_admin"))
     argv = ["unshare", "-m", "sh", "-c", f"{tun}; exec {capable} {up}"]
     node.processes.append(node.host.popen(argv))
     node.process.wait_for(" on interface ", timeout=PATIENCE)
-    status = node.host.run([*user, PUNCHTUN, "status", "--json", "--state-dir", str(node.state)])
+    status = node.host.run(
+        [*as_nobody(), PUNCHTUN, "status", "--json", "--state-dir", str(node.state)]
+    )
     assert json.loads(status.stdout)["server"]["state"] == "unreachable"
     assert node.stop() == 0
     assert node.leftovers() == []

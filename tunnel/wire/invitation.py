@@ -51,7 +51,7 @@ def decode_base64(text: str) -> bytes:
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Malformed("base64") from error
+        raise Malformed("it is damaged: these are not the letters of base64url") from error
     # The decoder also takes padding, the other alphabet, and anything in the last unused bits.
     if encode_base64(data) != text:
         raise Malformed("base64")
