@@ -29,7 +29,7 @@ def test_up_without_privileges(user: User) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["up", JOIN[:-4]], ["no join string", "cut short or mistyped", "punchtun invite"]),
+        (["up", JOIN[:-3]], ["no join string", "cut short or mistyped", "punchtun invite"]),
         (["up", JOIN.replace("A", "B", 1)], ["no join string"]),
         (["up", "punchtun-join:"], ["no join string"]),
         (["up", "no-such-file"], ["neither a join string nor a file", "No such file"]),

@@ -51,7 +51,7 @@ def decode_base64(text: str) -> bytes:
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Malformed("it is damaged: these are not the letters of base64url") from error
+        raise Malformed("base64") from error
     # The decoder also takes padding, the other alphabet, and anything in the last unused bits.
     if encode_base64(data) != text:
         raise Malformed("base64")
@@ -151,7 +151,10 @@ def parse_join_string(text: str) -> JoinString:
     text = "".join(text.split())
     if not text.startswith(JOIN_PREFIX):
         raise Malformed(f"it does not start with {JOIN_PREFIX}")
-    data = decode_base64(text[len(JOIN_PREFIX) :])
+    try:
+        data = decode_base64(text[len(JOIN_PREFIX) :])
+    except Malformed as error:
+        raise Malformed("it is cut short or mistyped") from error
     if len(data) < 5 or binascii.crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
         raise Malformed("it is cut short or mistyped")
     if data[0] != 1:
