@@ -7,8 +7,6 @@ Times are in seconds, sizes in bytes. Numbers with one user stand beside that us
 REKEY_AFTER_TIME = 120.0
 REJECT_AFTER_TIME = 180.0
 REKEY_ATTEMPT_TIME = 90.0
-REKEY_TIMEOUT = 5.0
-KEEPALIVE_TIMEOUT = 10.0
 
 KEEPALIVE_INTERVAL = 15.0
 """Between two datagrams that keep a mapping alive, until its lifetime is known: 74 % of carrier

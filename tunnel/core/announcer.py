@@ -10,7 +10,6 @@ from tunnel.core.machine import RandomBytes, WallClock
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.sealing import open_blob, seal_blob
 from tunnel.wire.candidate import Announcement, Candidate, CandidateKind, parse_announcement
-from tunnel.wire.certificate import Certificate
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.rendezvous import Introduction
 
@@ -27,15 +26,19 @@ class Announcer:
         self._instance = int.from_bytes(random_bytes(4), "little")
         self._interfaces: tuple[LocalInterface, ...] = ()
         self._port = 0
+        self._gathered_from: tuple[Endpoint, ...] | None = None
 
     def set_network(self, interfaces: Sequence[LocalInterface], port: int) -> None:
         self._interfaces = tuple(interfaces)
         self._port = port
+        self._gathered_from = None
 
     def gather(self, reflexive: Sequence[Endpoint]) -> bool:
         """Bring `candidates` up to date; whether they have changed."""
-        if not self._port:
+        # Asked after every input, answered differently after very few of them.
+        if not self._port or self._gathered_from == tuple(reflexive):
             return False
+        self._gathered_from = tuple(reflexive)
         candidates = gather_candidates(self._interfaces, self._port, reflexive)
         has_changed = candidates != self.candidates
         self.candidates = candidates
@@ -54,7 +57,7 @@ class Announcer:
         nonce = self._random_bytes(24)
         return seal_blob(identity.announcement_key, announcement.pack(), nonce, associated)
 
-    def open(self, introduction: Introduction) -> tuple[Announcement, Certificate]:
+    def open(self, introduction: Introduction) -> Announcement:
         """A peer's announcement. Raises Malformed, AuthenticationFailed."""
         identity = self._config.identity
         associated = introduction.peer + identity.tag
@@ -63,7 +66,7 @@ class Announcer:
         certificate = identity.verify(announcement.certificate, self._wall_clock())
         if certificate.key != introduction.peer:
             raise AuthenticationFailed("announcement of another node")
-        return announcement, certificate
+        return announcement
 
     def admit(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Those worth a check from here."""

@@ -374,7 +374,7 @@ class Node:
                 self.registration.send(refusal, now)
 
     def _receive_introduction(self, message: Introduction, now: float) -> None:
-        announcement, _ = self._announcer.open(message)
+        announcement = self._announcer.open(message)
         peer = self._remember(announcement.certificate, ())
         if announcement.instance != peer.instance:
             if peer.instance is not None:
@@ -446,9 +446,10 @@ class Node:
             return
         if not is_rekey:
             self._events.append(peer.handshake_event(now))
-        if not peer.traversal.routes(now) and self._outbound.guess_endpoints(peer):
-            for endpoint in self._outbound.guess_endpoints(peer):
-                peer.traversal.add_candidate(Candidate(CandidateKind.HOST, endpoint))
+        guesses = [] if peer.traversal.routes(now) else self._outbound.guess_endpoints(peer)
+        for endpoint in guesses:
+            peer.traversal.add_candidate(Candidate(CandidateKind.HOST, endpoint))
+        if guesses:
             peer.traversal.punch(now, "remembered endpoint")
         # The responder may use the new keys only when it has heard them once (white paper §5.4.5).
         staged, peer.staged = peer.staged, deque(maxlen=peer.staged.maxlen)

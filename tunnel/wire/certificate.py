@@ -27,7 +27,6 @@ from tunnel.errors import Malformed
 SIGNATURE_LENGTH = 64
 SIGNED_PREFIX = b"punchtun certificate"
 MAY_INVITE = 1
-MAX_NAME = 63
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
