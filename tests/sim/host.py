@@ -247,7 +247,7 @@ class Host:
                 self.on_packet(bytes(packet))
 
     def _transmit(self, transmits: Sequence[Transmit]) -> None:
-        for data, endpoint, segment_size, local, ttl in transmits:
+        for data, endpoint, segment_size, local, ttl, *_ in transmits:
             if local not in self.sockets:
                 if not self.opens_sockets:
                     raise LookupError(f"{self.name} has no socket {local}")

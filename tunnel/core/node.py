@@ -20,14 +20,13 @@ from tunnel.core.configuration import LocalInterface, NodeConfig
 from tunnel.core.events import (
     Event,
     PeerGone,
-    PeerIntroduced,
-    PeersChanged,
     PingAnswered,
     RebindWanted,
     ServerRegistered,
 )
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
+from tunnel.core.introductions import IntroductionReceiver
 from tunnel.core.inviter import Inviter
 from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.machine import RandomBytes, Transmit, WallClock
@@ -56,7 +55,7 @@ from tunnel.wire.handshake import (
 )
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import RELAY, pack_relay, parse_relay
-from tunnel.wire.rendezvous import Asked, Echoed, FromServer, Gone, Introduction, Moved
+from tunnel.wire.rendezvous import Echoed
 from tunnel.wire.transport import TRANSPORT, parse_header
 
 KEEPALIVE_PAYLOAD = b""
@@ -97,13 +96,17 @@ class Node:
             wall_clock=wall_clock,
         )
         self._announcer = Announcer(config, random_bytes, wall_clock)
+        own_key = config.certificate.key
+        self._introductions = IntroductionReceiver(
+            own_key, self.registration, self._announcer, self.peers, self.inviter
+        )
         self.lifetime = LifetimeProbe(random_bytes)
         self._rebind_policy = RebindPolicy()
         self._events: deque[Event] = deque()
         self._outbound = Outbound(self.registration, self._announcer)
         for known in config.known_peers:
             try:
-                self._remember(known.certificate, known.endpoints)
+                self.peers.remember(known.certificate, known.endpoints)
             except (Malformed, AuthenticationFailed) as error:
                 self.drops[f"remembered peer: {error}"] += 1
 
@@ -300,7 +303,9 @@ class Node:
             if isinstance(message, Echoed) and self.lifetime.receive(message.transaction, now):
                 return
             if message is not None and local == 0:
-                self._receive_from_server(self.registration.receive(message, now), now)
+                news = self.registration.receive(message, now)
+                if news is not None:
+                    self._events.extend(self._introductions.receive(news, now))
             return
         if local != 0:
             raise AuthenticationFailed("frame of a peer to another socket")
@@ -351,49 +356,6 @@ class Node:
         else:
             self._lose_peer(peer, "it said good-bye")
 
-    def _receive_from_server(self, message: FromServer | None, now: float) -> None:
-        if isinstance(message, Introduction):
-            self._receive_introduction(message, now)
-        elif isinstance(message, Moved):
-            peer = self.peers.get(message.peer)
-            if peer is not None:
-                moved = Candidate(CandidateKind.SERVER_REFLEXIVE, message.endpoint)
-                for candidate in self._announcer.admit([moved]):
-                    peer.traversal.note_moved(candidate, now)
-        elif isinstance(message, Gone):
-            peer = self.peers.get(message.peer)
-            if peer is not None:
-                peer.is_online, peer.has_left = False, True
-                if not peer.session.is_established(now):
-                    self._events.append(PeerGone(peer.name, "the server no longer hears it"))
-        elif isinstance(message, Asked):
-            event = self.inviter.receive(message)
-            if event is not None:
-                self._events.append(event)
-            for refusal in self.inviter.take_refusals():
-                self.registration.send(refusal, now)
-
-    def _receive_introduction(self, message: Introduction, now: float) -> None:
-        announcement = self._announcer.open(message)
-        peer = self._remember(announcement.certificate, ())
-        if announcement.instance != peer.instance:
-            if peer.instance is not None:
-                # A new process has no keys. But it may have agreed on some with us already, before
-                # this news came: what we hold is replaced when there is something better.
-                peer.session.restart_handshake(now)
-            peer.instance = announcement.instance
-        elif announcement.issued < peer.announced_at:
-            raise AuthenticationFailed("announcement older than the one held")
-        peer.announced_at = announcement.issued
-        peer.is_online, peer.has_left = True, False
-        peer.traversal.set_candidates(self._announcer.admit_introduced(message, announcement))
-        self.peers.set_channel(peer, message.channel)
-        peer.traversal.set_relay(bool(peer.channel), now)
-        # Both sides start when the response has reached the initiator and its first frame us.
-        settle = 1.5 * (message.peer_rtt / 1e6 + (self.registration.rtt or 0.0))
-        is_smaller = self.config.certificate.key < message.peer
-        peer.introduce(is_smaller, now, message.start / 1000, min(settle, 3.0))
-
     # Outbound
 
     def _wake(self, peer: Peer, now: float) -> None:
@@ -409,6 +371,7 @@ class Node:
             if isinstance(event, ServerRegistered) and self.lifetime.get_timer() is None:
                 self.lifetime.restart(now)
             self._events.append(event)
+        self._events.extend(self.peers.take_events())
         self._measure_lifetime(now)
         for peer in self.peers:
             traversal = peer.traversal
@@ -437,8 +400,7 @@ class Node:
         interval = self.lifetime.keepalive_interval
         if interval != self.registration.keepalive_interval:
             self.registration.keepalive_interval = interval
-            for peer in self.peers:
-                peer.traversal.keepalive_interval = interval
+            self.peers.set_keepalive_interval(interval)
 
     def _note_keys(self, peer: Peer, now: float) -> None:
         is_rekey = peer.has_keys
@@ -462,18 +424,6 @@ class Node:
 
     # Membership and candidates
 
-    def _remember(self, packed: bytes, endpoints: Sequence[Endpoint]) -> Peer:
-        """Raises Malformed, AuthenticationFailed."""
-        count = len(self.peers)
-        peer, has_news = self.peers.remember(packed, endpoints)
-        if len(self.peers) > count:
-            peer.traversal.set_local_candidates(self._announcer.candidates or ())
-            peer.traversal.keepalive_interval = self.lifetime.keepalive_interval
-            self._events.append(PeerIntroduced(peer.name))
-        if has_news:
-            self._events.append(PeersChanged())
-        return peer
-
     def _lose_peer(self, peer: Peer, reason: str) -> None:
         peer.is_online, peer.has_left = False, True
         peer.forget_keys()
@@ -485,8 +435,7 @@ class Node:
         if not self._announcer.gather(self.registration.reflexive_endpoints()):
             return
         candidates = self._announcer.candidates or ()
-        for peer in self.peers:
-            peer.traversal.set_local_candidates(candidates)
+        self.peers.set_local_candidates(candidates)
         main = self.registration.main_observed
         if before is not None and {c.endpoint for c in candidates if c not in before} <= {main}:
             # The server itself saw the only news: it tells the peers without being told.

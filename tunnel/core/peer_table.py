@@ -1,9 +1,12 @@
-"""The peers of a node, and the three ways of finding one: by key, by session, by relay channel."""
+"""The peers of a node, the three ways of finding one (by key, by session, by relay channel), and
+what all of them are told."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tunnel.constants import KEEPALIVE_INTERVAL
+from tunnel.core.events import Event, PeerIntroduced, PeersChanged
 from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, WallClock
 from tunnel.core.membership import NetworkIdentity
@@ -13,6 +16,7 @@ from tunnel.core.session import Session
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PrivateKey, PublicKey
+from tunnel.wire.candidate import Candidate
 from tunnel.wire.endpoint import Endpoint
 
 
@@ -36,6 +40,9 @@ class PeerTable:
         self._by_key: dict[bytes, Peer] = {}
         self._by_session: dict[Session, Peer] = {}
         self._by_channel: dict[int, Peer] = {}
+        self._local_candidates: Sequence[Candidate] = ()
+        self._keepalive_interval = KEEPALIVE_INTERVAL
+        self._events: list[Event] = []
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._by_key.values())
@@ -66,8 +73,24 @@ class PeerTable:
         if channel:
             self._by_channel[channel] = peer
 
-    def remember(self, packed: bytes, endpoints: Sequence[Endpoint]) -> tuple[Peer, bool]:
-        """The peer of this certificate, and whether there was news in it.
+    def set_local_candidates(self, candidates: Sequence[Candidate]) -> None:
+        """Ours, for those that are and those that will be."""
+        self._local_candidates = candidates
+        for peer in self:
+            peer.traversal.set_local_candidates(candidates)
+
+    def set_keepalive_interval(self, seconds: float) -> None:
+        """For those that are and those that will be."""
+        self._keepalive_interval = seconds
+        for peer in self:
+            peer.traversal.keepalive_interval = seconds
+
+    def take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    def remember(self, packed: bytes, endpoints: Sequence[Endpoint]) -> Peer:
+        """The peer of this certificate.
 
         Raises Malformed, or AuthenticationFailed: not of this network, expired, or our own.
         """
@@ -76,7 +99,7 @@ class PeerTable:
             raise AuthenticationFailed("our own certificate")
         peer = self._by_key.get(certificate.key)
         if peer is not None and certificate.serial <= peer.certificate.serial:
-            return peer, False
+            return peer
         if peer is None:
             session = Session(
                 construction=PUNCHTUN,
@@ -90,6 +113,9 @@ class PeerTable:
             peer = Peer(certificate, packed, session, self._random_bytes)
             self._by_key[certificate.key] = peer
             self._by_session[session] = peer
+            peer.traversal.set_local_candidates(self._local_candidates)
+            peer.traversal.keepalive_interval = self._keepalive_interval
+            self._events.append(PeerIntroduced(peer.name))
         else:
             self.routes.remove_target(peer)
             peer.certificate, peer.packed_certificate = certificate, packed
@@ -99,4 +125,5 @@ class PeerTable:
             self.routes.add(host_network(interface.ip), peer)
         for route in certificate.routes:
             self.routes.add(route, peer)
-        return peer, True
+        self._events.append(PeersChanged())
+        return peer

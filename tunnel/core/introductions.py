@@ -1,0 +1,75 @@
+"""What the server tells a node of others: introductions, moves, departures, joiners that ask."""
+
+from __future__ import annotations
+
+from tunnel.core.announcer import Announcer
+from tunnel.core.events import Event, PeerGone
+from tunnel.core.inviter import Inviter
+from tunnel.core.peer_table import PeerTable
+from tunnel.core.registration import Registration
+from tunnel.errors import AuthenticationFailed
+from tunnel.wire.candidate import Candidate, CandidateKind
+from tunnel.wire.rendezvous import Asked, FromServer, Gone, Introduction, Moved
+
+MAX_SETTLE = 3.0
+"""Seconds granted at most to a handshake through the relay before punching starts."""
+
+
+class IntroductionReceiver:
+    def __init__(
+        self,
+        own_key: bytes,
+        registration: Registration,
+        announcer: Announcer,
+        peers: PeerTable,
+        inviter: Inviter,
+    ) -> None:
+        self._own_key = own_key
+        self._registration = registration
+        self._announcer = announcer
+        self._peers = peers
+        self._inviter = inviter
+
+    def receive(self, message: FromServer, now: float) -> list[Event]:
+        """Raises Malformed, AuthenticationFailed: for what the server only passes on."""
+        if isinstance(message, Introduction):
+            self._receive_introduction(message, now)
+        elif isinstance(message, Moved):
+            peer = self._peers.get(message.peer)
+            moved = Candidate(CandidateKind.SERVER_REFLEXIVE, message.endpoint)
+            if peer is not None:
+                for candidate in self._announcer.admit([moved]):
+                    peer.traversal.note_moved(candidate, now)
+        elif isinstance(message, Gone):
+            peer = self._peers.get(message.peer)
+            if peer is not None:
+                peer.is_online, peer.has_left = False, True
+                if not peer.session.is_established(now):
+                    return [PeerGone(peer.name, "the server no longer hears it")]
+        elif isinstance(message, Asked):
+            event = self._inviter.receive(message)
+            for refusal in self._inviter.take_refusals():
+                self._registration.send(refusal, now)
+            return [] if event is None else [event]
+        return []
+
+    def _receive_introduction(self, message: Introduction, now: float) -> None:
+        announcement = self._announcer.open(message)
+        peer = self._peers.remember(announcement.certificate, ())
+        if announcement.instance != peer.instance:
+            if peer.instance is not None:
+                # A new process has no keys. But it may have agreed on some with us already, before
+                # this news came: what we hold is replaced when there is something better.
+                peer.session.restart_handshake(now)
+            peer.instance = announcement.instance
+        elif announcement.issued < peer.announced_at:
+            raise AuthenticationFailed("announcement older than the one held")
+        peer.announced_at = announcement.issued
+        peer.is_online, peer.has_left = True, False
+        peer.traversal.set_candidates(self._announcer.admit_introduced(message, announcement))
+        self._peers.set_channel(peer, message.channel)
+        peer.traversal.set_relay(bool(peer.channel), now)
+        # Both sides start when the response has reached the initiator and its first frame us.
+        settle = 1.5 * (message.peer_rtt / 1e6 + (self._registration.rtt or 0.0))
+        is_smaller = self._own_key < message.peer
+        peer.introduce(is_smaller, now, message.start / 1000, min(settle, MAX_SETTLE))
