@@ -96,11 +96,22 @@ def test_trains_for_two_endpoints_grow_side_by_side() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [Transmit(b"xxx", A, local=1), Transmit(b"xxx", A, ttl=3), Transmit(b"xxx", A, 2)]
+    "other",
+    [
+        Transmit(b"xxx", A, local=1),
+        Transmit(b"xxx", A, ttl=3),
+        Transmit(b"xxx", A, 2),
+        Transmit(b"xxx", A, dont_fragment=True),
+    ],
 )
 def test_what_differs_in_more_than_its_bytes_does_not_join(other: Transmit) -> None:
     one = Transmit(b"xxx", A)
     assert join([one, other, one]) == [one, other, one]
+
+
+def test_unfragmentable_ones_do_not_join_each_other() -> None:
+    one = Transmit(b"xxx", A, dont_fragment=True)
+    assert join([one, one]) == [one, one]
 
 
 def test_what_stands_alone_is_not_copied() -> None:

@@ -13,6 +13,7 @@ from tunnel.drivers import udp
 from tunnel.drivers.network import configure_interface
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
+from tunnel.drivers.udp_mtu import PROBE
 from tunnel.errors import OperatorError, UsageError
 from tunnel.wire.endpoint import Endpoint
 
@@ -99,7 +100,7 @@ def test_a_train_wider_than_the_route_is_fragmented_or_counted(
     def check() -> None:
         tun = TunDevice("pt0")
         configure_interface("pt0", ["10.7.0.1/24", "fd00::1/64"], 1280)
-        may, may_not = UdpSocket(None, 0), UdpSocket(None, 0, mtu_discover=udp.PROBE)
+        may, may_not = UdpSocket(None, 0), UdpSocket(None, 0, mtu_discover=PROBE)
         for host in ("10.7.0.2", "fd00::2"):
             train = Transmit(bytes(3 * 1400), Endpoint(host, 9), segment_size=1400)
             assert may.transmit(train)

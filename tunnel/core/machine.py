@@ -39,6 +39,9 @@ class Transmit(NamedTuple):
     """Which of the driver's sockets sends it, by its number in the driver's list."""
     ttl: int | None = None
     """IP time to live, where it is not the system's default."""
+    dont_fragment: bool = False
+    """Whether it is dropped rather than fragmented where it is too large: what finds a path's
+    MTU."""
 
 
 class Machine(Protocol):

@@ -47,6 +47,8 @@ class Sendable(Protocol):
     def local(self) -> int: ...
     @property
     def ttl(self) -> int | None: ...
+    @property
+    def dont_fragment(self) -> bool: ...
 
     def _replace(self, *, data: Buffer, segment_size: int | None) -> Any: ...
 
@@ -111,6 +113,9 @@ class _Open:
             and transmit.segment_size is None
             and transmit.local == first.local
             and transmit.ttl == first.ttl
+            # The kernel refuses a train whole for one datagram that is too large.
+            and not transmit.dont_fragment
+            and not first.dont_fragment
         )
 
     def add(self, transmit: Sendable) -> None:

@@ -18,6 +18,7 @@ from tunnel.core.machine import Machine, Transmit
 from tunnel.dataplane.train import join
 from tunnel.drivers import clock
 from tunnel.drivers.udp import UdpSocket
+from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,11 @@ RECEIVE_BUDGET = 32
 
 
 class MachineLoop:
-    """Drives `machine` with datagrams from `sockets` (numbered as in ``Transmit.local``)."""
+    """Drives `machine` with datagrams from `sockets` (numbered as in ``Transmit.local``).
+
+    If it has a ``receive_error(endpoint, mtu, now)``, that is called with each of
+    :meth:`UdpSocket.read_errors`.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,9 @@ class MachineLoop:
         self.machine: Machine = machine
         self.sockets = list(sockets)
         self._receive_datagrams = machine.receive_datagrams
+        self._receive_error: Callable[[Endpoint, int | None, float], None] | None = getattr(
+            machine, "receive_error", None
+        )
         self._on_packets = on_packets
         self._after_settling = after_settling
         self._watchers: dict[int, Any] = {}
@@ -88,10 +96,18 @@ class MachineLoop:
 
     def _readable(self, number: int) -> None:
         now = clock.now()
-        for datagrams, source in self.sockets[number].receive(RECEIVE_BUDGET):
+        socket = self.sockets[number]
+        arrivals = socket.receive(RECEIVE_BUDGET)
+        for datagrams, source in arrivals:
             packets = self._receive_datagrams(datagrams, source, now, number)
             if packets and self._on_packets is not None:
                 self._on_packets(packets)
+        # A descriptor stays readable until its errors are read: what wakes without bringing
+        # anything is one nobody noticed yet.
+        if socket.has_errors or not arrivals:
+            for endpoint, mtu in socket.read_errors():
+                if self._receive_error is not None:
+                    self._receive_error(endpoint, mtu, now)
         self.settle(now)
 
     def _timer_expired(self) -> None:

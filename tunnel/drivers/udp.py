@@ -1,7 +1,7 @@
 """The UDP socket: trains out with UDP_SEGMENT, trains in with UDP_GRO, both where the kernel can.
 
-Nothing a remote or the network does raises here. What could not be sent or received is counted
-in :attr:`UdpSocket.errors` under its errno name.
+Nothing a remote or the network does raises here. What could not be sent or received, or did not
+arrive as far as ICMP told, is counted in :attr:`UdpSocket.errors` under its errno name.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from collections import Counter
 
 from tunnel.core.machine import Buffer, Transmit
 from tunnel.dataplane.train import split
+from tunnel.drivers.udp_errors import (
+    REPORTED,
+    SockAddress,
+    enable_error_queue,
+    read_error_queue,
+)
+from tunnel.drivers.udp_mtu import FRAGMENT, set_mtu_discovery, unfragmented
 from tunnel.errors import OperatorError, UsageError
 from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
-# <linux/udp.h>, <linux/in.h>, <linux/in6.h>, <asm/socket.h>: not in Python's socket module
+# <linux/udp.h>, <asm/socket.h>: not in Python's socket module
 _UDP_SEGMENT, _UDP_GRO = 103, 104
-_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER = 10, 23
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-FRAGMENT = 0
-"""IP_PMTUDISC_DONT: datagrams larger than the path are fragmented."""
-PROBE = 3
-"""IP_PMTUDISC_PROBE: don't-fragment is set and the kernel's opinion of the path MTU ignored."""
 
 _BUFFER = 4 << 20
 """Bytes. A burst of 2 Gbit/s for 16 ms: a turn of the event loop and then some."""
@@ -36,8 +38,8 @@ _RECEIVE = 65_536
 _CONTROL = 64
 _ADDRESSES = 4096
 """Converted addresses remembered, each way."""
-
-_SockAddress = tuple[str, int] | tuple[str, int, int, int]
+_ERRORS = 64
+"""Entries of the error queue read at a time."""
 
 
 class UdpSocket:
@@ -51,6 +53,8 @@ class UdpSocket:
         Raises OperatorError if the port is not to be had."""
         self.errors: Counter[str] = Counter()
         """How often what went wrong, by errno name."""
+        self.has_errors = False
+        """Whether `read_errors` has something to read, as far as sending and receiving noticed."""
         self._socket = _open(host, port)
         self._socket.setblocking(False)
         self.is_ipv6 = self._socket.family == socket.AF_INET6
@@ -58,16 +62,18 @@ class UdpSocket:
         self.port: int = self._socket.getsockname()[1]
         self._enlarge(_SO_RCVBUFFORCE, socket.SO_RCVBUF)
         self._enlarge(_SO_SNDBUFFORCE, socket.SO_SNDBUF)
-        self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, mtu_discover)
-        if self.is_ipv6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, mtu_discover)
+        set_mtu_discovery(self._socket, mtu_discover)
+        enable_error_queue(self._socket)
         self.sends_trains = offload and self._accepts("UDP_SEGMENT", _UDP_SEGMENT, 0)
         self.receives_trains = offload and self._accepts("UDP_GRO", _UDP_GRO, 1)
 
         self._buffer = bytearray(_RECEIVE)
         self._view = memoryview(self._buffer)
-        self._sources: dict[_SockAddress, Endpoint] = {}
-        self._destinations: dict[Endpoint, _SockAddress] = {}
+        self._sources: dict[SockAddress, Endpoint] = {}
+        self._destinations: dict[Endpoint, SockAddress] = {}
+        self._refused: set[Endpoint] = set()
+        """Where an unfragmented datagram could not even leave for since the error queue was
+        empty."""
 
     def receive(self, budget: int) -> list[tuple[list[bytes], Endpoint]]:
         """What has arrived, in order: the datagrams of one buffer and where they came from.
@@ -82,7 +88,10 @@ class UdpSocket:
                 length, control, flags, address = self._socket.recvmsg_into([self._view], _CONTROL)
             except BlockingIOError:
                 break
-            except OSError as error:  # an ICMP error of an earlier send, or memory
+            except OSError as error:
+                if error.errno in REPORTED:  # of an earlier send: counted by read_errors
+                    self.has_errors = True
+                    continue
                 self._count(error)
                 if error.errno == errno.EBADF:
                     break
@@ -99,6 +108,8 @@ class UdpSocket:
     def transmit(self, transmit: Transmit) -> bool:
         """Sends it; False if (a part of) it was dropped, which is counted. `data` is free again
         when this returns. A train the kernel does not take as one goes datagram by datagram."""
+        if transmit.dont_fragment:
+            return self._transmit_unfragmented(transmit)
         data, endpoint, size = transmit.data, transmit.endpoint, transmit.segment_size
         address = self._destinations.get(endpoint) or self._destination(endpoint)
         if address is None:
@@ -110,7 +121,7 @@ class UdpSocket:
         if self.sends_trains and size <= 0xFFFF:
             try:
                 train = (socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))
-                self._socket.sendmsg([data], [*control, train], 0, address)
+                self._call(data, [*control, train], address)
                 return True
             except OSError as error:
                 if not self._should_send_singly(error):
@@ -119,6 +130,30 @@ class UdpSocket:
         sent = [self._send(one, control, address) for one in split(memoryview(data), size)]
         return all(sent)
 
+    def read_errors(self) -> list[tuple[Endpoint, int | None]]:
+        """What the network has told of datagrams sent: where one was sent that did not arrive,
+        and the MTU in bytes, IP header included, that it was too large for (of the next hop, or
+        of the interface it should have left by). None: that endpoint is unreachable.
+
+        Each once, from at most 64 messages; `fileno()` is readable as long as there are more.
+        Anybody can forge them. A time to live that ran out is not among them.
+        """
+        told: dict[tuple[Endpoint, int | None], None] = {}
+        errors, is_all = read_error_queue(self._socket, _ERRORS)
+        for error in errors:
+            endpoint = self._sources.get(error.address) or self._source(error.address)
+            if error.is_local:  # counted when it could not be sent
+                refused = {other for other in self._refused if other.host == endpoint.host}
+                self._refused -= refused
+                told.update(dict.fromkeys((other, error.mtu) for other in sorted(refused)))
+            else:
+                self.errors[errno.errorcode.get(error.number, "EOTHER")] += 1
+                told[endpoint, error.mtu] = None
+        self.has_errors = not is_all
+        if is_all:
+            self._refused.clear()
+        return list(told)
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
@@ -126,17 +161,45 @@ class UdpSocket:
         self._socket.close()
 
     def _send(
-        self, data: Buffer, control: list[tuple[int, int, bytes]], address: _SockAddress
+        self, data: Buffer, control: list[tuple[int, int, bytes]], address: SockAddress
     ) -> bool:
+        try:
+            self._call(data, control, address)
+        except OSError as error:
+            self._count(error)
+            return False
+        return True
+
+    def _call(
+        self,
+        data: Buffer,
+        control: list[tuple[int, int, bytes]],
+        address: SockAddress,
+        *,
+        is_repeated: bool = False,
+    ) -> None:
         try:
             if control:
                 self._socket.sendmsg([data], control, 0, address)
             else:
                 self._socket.sendto(data, address)
         except OSError as error:
+            if is_repeated or error.errno not in REPORTED:
+                raise
+            # Most likely about an earlier datagram, and this one has not been tried.
+            self.has_errors = True
+            self._call(data, control, address, is_repeated=True)
+
+    def _transmit_unfragmented(self, transmit: Transmit) -> bool:
+        try:
+            with unfragmented(self._socket, is_ipv6=transmit.endpoint.is_ipv6):
+                is_sent = self.transmit(transmit._replace(dont_fragment=False))
+        except OSError as error:
             self._count(error)
             return False
-        return True
+        if not is_sent:
+            self._refused.add(transmit.endpoint)
+        return is_sent
 
     def _should_send_singly(self, error: OSError) -> bool:
         if error.errno in (errno.EINVAL, errno.EMSGSIZE):
@@ -144,8 +207,9 @@ class UdpSocket:
             # segments than this kernel takes.
             self.errors["train refused"] += 1
             return True
-        if error.errno in (errno.EIO, errno.EOPNOTSUPP, errno.ENOPROTOOPT):
-            # A card without checksum offload (udp(7): EIO), up to Linux 6.x.
+        if error.errno == errno.EIO:
+            # A card without checksum offload (udp(7)), up to Linux 6.x. Nothing that is also in
+            # REPORTED: whoever forges ICMP messages must not end trains for good.
             self.sends_trains = False
             log.info("UDP port %d sends datagrams one by one: UDP_SEGMENT: %s", self.port, error)
             return True
@@ -154,7 +218,7 @@ class UdpSocket:
     def _count(self, error: OSError) -> None:
         self.errors[errno.errorcode.get(error.errno or 0, "EOTHER")] += 1
 
-    def _source(self, address: _SockAddress) -> Endpoint:
+    def _source(self, address: SockAddress) -> Endpoint:
         host = address[0].removeprefix("::ffff:")
         endpoint = Endpoint(host if "." in host else address[0], address[1])
         if len(self._sources) >= _ADDRESSES:
@@ -162,9 +226,9 @@ class UdpSocket:
         self._sources[address] = endpoint
         return endpoint
 
-    def _destination(self, endpoint: Endpoint) -> _SockAddress | None:
+    def _destination(self, endpoint: Endpoint) -> SockAddress | None:
         """None: not an address this socket reaches. Names are not looked up: that would block."""
-        address: _SockAddress
+        address: SockAddress
         if not 0 <= endpoint.port <= 0xFFFF:
             return None
         try:
