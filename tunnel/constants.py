@@ -12,9 +12,10 @@ KEEPALIVE_INTERVAL = 15.0
 """Between two datagrams that keep a mapping alive, until its lifetime is known: 74 % of carrier
 NATs forget within 60 s, one used for things after 12 s (RFC 8445 §11 asks for 15 or more)."""
 
-TUNNEL_MTU = 1280
-"""Default of the TUN interface until path MTUs are measured: with 32 bytes of frame, 8 of relay
-envelope and 48 of IPv6 and UDP it fits every path that RFC 8200 §5 and common LTE allow."""
+TUNNEL_MTU = 1400
+"""Default of the TUN interface: with 32 bytes of frame, 8 of relay envelope and 48 of IPv6 and UDP
+it fits into 1492 bytes (PPPoE), with IPv4 into 1460 (DS-Lite). Where less passes, the path's own
+limit is found out."""
 
 MAX_UNANSWERED_CHECKS = 24
 """Checks sent to one endpoint that never answered, per punch and second: nobody aims us at a

@@ -13,11 +13,10 @@ from tests.core.ends import seeded
 from tunnel.constants import MAX_UNANSWERED_CHECKS
 from tunnel.core.path import DOUBT_FLOOR, RELAYED
 from tunnel.core.path_table import FORGET_PATH_AFTER, MAX_PATHS
+from tunnel.core.punch_schedule import PUNCH_ROUNDS, RETRY_DELAYS
 from tunnel.core.traversal import (
     LOST_AFTER,
-    PUNCH_ROUNDS,
     RELAY_ECHO_INTERVAL,
-    RETRY_DELAYS,
     Traversal,
     TraversalState,
 )

@@ -18,13 +18,16 @@ from tests.wire.test_stun import REQUEST
 from tests.wire.test_stun import request as stun_request
 from tunnel.core.candidates import admit_candidates
 from tunnel.core.path import RELAYED
+from tunnel.core.reassembly import Reassembler
 from tunnel.core.traversal import Traversal
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.wire.candidate import pack_candidates, parse_announcement, parse_candidates
 from tunnel.wire.certificate import parse_certificate
 from tunnel.wire.check import CallMe, Confirm, Ping, Pong, parse_check
 from tunnel.wire.endpoint import Endpoint, pack_endpoint, unpack_endpoint
+from tunnel.wire.fragment import Fragment, parse_fragment
 from tunnel.wire.handshake import parse_cookie_reply, parse_initiation, parse_response
+from tunnel.wire.icmp import answer_too_big
 from tunnel.wire.invitation import (
     JOIN_PREFIX,
     JoinString,
@@ -75,6 +78,31 @@ def fuzz_handshake(data: bytes) -> None:
 def fuzz_check(data: bytes) -> None:
     """Any payload is a check or Malformed."""
     _message(parse_check, data)
+
+
+def fuzz_fragments(data: bytes) -> None:
+    """Any payloads, one after the other, are fragments or Malformed. What they make is bounded."""
+    reassembler = Reassembler()
+    for number, start in enumerate(range(0, len(data), 12)):
+        try:
+            fragment = parse_fragment(data[start : start + 12])
+            assert fragment.pack() == data[start : start + 2] + bytes(2) + data[start + 4 :][:8]
+            packet = reassembler.add(fragment, number / 10)
+        except Malformed:
+            continue
+        assert packet is None or len(packet) <= len(data)
+
+
+def fuzz_too_big(data: bytes) -> None:
+    """Any packet is malformed, or answered with a shorter one to its sender, or not at all."""
+    try:
+        header = parse_ip_header(data)
+    except Malformed:
+        return
+    answer = answer_too_big(data, 100)
+    if answer is not None:
+        assert len(answer) <= len(data) + 48
+        assert parse_ip_header(answer).destination == header.source
 
 
 def fuzz_from_node(data: bytes) -> None:
@@ -298,6 +326,8 @@ def corpus(name: str) -> list[bytes]:
     special: dict[str, list[bytes]] = {
         "handshake": handshakes,
         "check": _of(parse_check),
+        "fragments": [b"".join(Fragment(1, n, n == 3, b"part").pack() for n in range(4))],
+        "too_big": [ipv4(bytes(200)), ipv6(bytes(1300))],
         "from_node": _of(parse_from_node),
         "from_server": _of(parse_from_server),
         "server_says": _of(parse_from_server),

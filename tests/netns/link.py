@@ -59,6 +59,23 @@ class Link:
                     }"""
             run_tool(["nft", "-f", "-"], namespace=end.namespace, text=rules)
 
+    def drop_larger_than(self, size: int) -> None:
+        """From now on drop, without a word, what the near end sends if it is longer than `size`
+        bytes, and all fragments of IP: a narrow path in one direction."""
+        _segment(self.near, "off")  # Else whole trains are met here.
+        table = f"narrow-{self.far.interface}"
+        rules = f"""
+            table netdev {table} {{
+                chain arriving {{
+                    type filter hook ingress device "{self.far.interface}" priority 0;
+                    ip length > {size} drop
+                    ip frag-off & 0x3fff != 0 drop
+                    ip6 length > {size - 40} drop
+                    ip6 nexthdr 44 drop
+                }}
+            }}"""
+        run_tool(["nft", "-f", "-"], namespace=self.far.namespace, text=rules)
+
 
 def has_netem(end: End) -> bool:
     """Whether this kernel can delay packets; asked by trying, without lasting effect."""
@@ -81,15 +98,19 @@ def _shape_queue(end: End, delay_ms: float, rate: str | None) -> None:
         run_tool([*qdisc, "add", "dev", end.interface, "root", *bucket])
 
 
+def _segment(end: End, state: str) -> None:
+    """Whether the interface takes packets larger than its MTU, to be cut by whoever must."""
+    features = ["tso", state, "tx-udp-segmentation", state, "gro", "off"]
+    run_tool(["ethtool", "-K", end.interface, *features], namespace=end.namespace)
+
+
 def _shape_loss(end: End, percent: float) -> None:
     """Drop on arrival, where every packet on the wire is met on its own: offloads go off."""
     table = f"loss-{end.interface}"
     listed = ["nft", "list", "table", "netdev", table]
     had_loss = run_tool(listed, namespace=end.namespace, check=False).returncode == 0
     if percent or had_loss:
-        segmentation = "off" if percent else "on"
-        features = ["tso", segmentation, "tx-udp-segmentation", segmentation, "gro", "off"]
-        run_tool(["ethtool", "-K", end.interface, *features], namespace=end.namespace)
+        _segment(end, "off" if percent else "on")
     rules = f"table netdev {table} {{}}\ndelete table netdev {table}\n"
     if percent:
         rules += f"""

@@ -346,19 +346,3 @@ def test_a_join_string_may_come_from_a_file_or_from_standard_input(
     laptop.wait_until_up()
     for node in (camera, laptop):
         node.wait("attic")
-
-
-@pytest.mark.parametrize("is_one_way", [False, True])
-def test_a_narrow_path_that_drops_icmp_carries_a_download(
-    world: World, lab: Lab, tmp_path: Path, is_one_way: bool
-) -> None:
-    """1280 bytes, nobody says "too big": IPv4 frames are fragmented on the way."""
-    home = lab.home_router("home", public="198.51.100.7")
-    other = lab.home_router("other", public="198.51.100.8")
-    one, two = world.pair(home.host("one"), other.host("two"))
-    home.set_mtu(1280, too_big_answered=False)
-    if not is_one_way:
-        other.set_mtu(1280, too_big_answered=False)
-    server = FileServer(two.host, two.ip4, tmp_path / "www", size=10_000_000)
-    assert server.fetch(one.host) == 10_000_000
-    assert one.peer(two.name)["state"] == "direct"

@@ -21,7 +21,7 @@ START_OF_2026 = 1767225600.0
 
 class HostMachine(Protocol):
     """What a host runs. It may also have ``next_event() -> object | None`` and
-    ``send_packets(packets, now) -> Sequence[Transmit] | None``."""
+    ``send_packets(packets, now) -> Sequence[bytes] | None``, answers for whoever sent them."""
 
     def receive_datagrams(
         self, datagrams: Any, source: Endpoint, now: float, local: int, /
@@ -68,6 +68,8 @@ class Host:
         self.udp_blocked = False
         self.opens_sockets = False
         """Open a socket for a `Transmit.local` that has none, rather than raise LookupError."""
+        self.hears_icmp = False
+        """Tell the machine of ICMP errors (``receive_error(endpoint, mtu, now)``)."""
         self.lends_buffers = False
         """Hand the machine memoryviews, overwritten after the call, as a driver may (contract,
         clause 5)."""
@@ -199,7 +201,7 @@ class Host:
         self.send_packets([packet])
 
     def send_packets(self, packets: list[bytes]) -> None:
-        self._transmit(self.machine.send_packets(packets, self.now) or ())
+        self._keep(self.machine.send_packets(packets, self.now))
         self.settle()
 
     def call(self, command: Callable[[Any, float], T]) -> T:
@@ -226,6 +228,9 @@ class Host:
         self.icmp_errors.append((self._internet.now, error))
         if self.on_icmp is not None:
             self.on_icmp(error)
+        if self.hears_icmp and self.machine is not None and not self.is_suspended:
+            self.machine.receive_error(error.endpoint, error.mtu, self.now)
+            self.settle()
 
     def settle(self) -> None:
         """Send, report events, re-arm: what a driver does after every input."""

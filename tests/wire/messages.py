@@ -18,7 +18,17 @@ from tunnel.wire.candidate import (
     parse_announcement,
 )
 from tunnel.wire.certificate import Certificate, parse_certificate
-from tunnel.wire.check import CallMe, Confirm, GoodBye, Missing, Ping, Pong, parse_check
+from tunnel.wire.check import (
+    CallMe,
+    Confirm,
+    GoodBye,
+    Missing,
+    Ping,
+    Pong,
+    Seen,
+    Where,
+    parse_check,
+)
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.handshake import (
     CookieReply,
@@ -236,6 +246,22 @@ KINDS = [
         Missing(0x0102, 0x03040506, 0x0708090A0B0C0D0E),
         "06 00 0201 06050403 0e0d0c0b0a090807",
         st.builds(Missing, words(16), words(32), words(64)),
+        is_open=True,
+    ),
+    Kind(
+        "where",
+        parse_check,
+        Where(b"M" * 32),
+        "07 000000" + "4d" * 32 + "00" * 18,
+        st.builds(Where, octets(32)),
+        is_open=True,
+    ),
+    Kind(
+        "seen",
+        parse_check,
+        Seen(b"M" * 32, Endpoint("192.0.2.1", 0x0102)),
+        "08 000000" + "4d" * 32 + "00000000000000000000ffffc0000201 0102",
+        st.builds(Seen, octets(32), endpoints),
         is_open=True,
     ),
     Kind("good-bye", parse_check, GoodBye(), "05 000000", st.just(GoodBye()), is_open=True),

@@ -23,7 +23,7 @@ state_dir = click.option(
 @click.option("--name", metavar="NAME", help="This machine's name, when creating a network.")
 @click.option("--ip", metavar="ADDRESS/LENGTH", help="Tunnel address, when creating a network.")
 @click.option("--interface", metavar="IF", help="Name of the interface. [default: punchtun0, …]")
-@click.option("--mtu", type=int, help="Of the interface, in bytes. [default: 1280]")
+@click.option("--mtu", type=int, help="Of the interface, in bytes. [default: 1400]")
 @click.option("--listen-port", type=click.IntRange(1, 65535), help="UDP port. [default: random]")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text]")
 @click.option(

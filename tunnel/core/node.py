@@ -19,6 +19,7 @@ from tunnel.core.announcer import Announcer
 from tunnel.core.configuration import LocalInterface, NodeConfig
 from tunnel.core.events import (
     Event,
+    PathChanged,
     PeerGone,
     PingAnswered,
     RebindWanted,
@@ -33,6 +34,7 @@ from tunnel.core.machine import RandomBytes, Transmit, WallClock
 from tunnel.core.membership import InvitationLedger
 from tunnel.core.outbound import FIRST_IP, Outbound
 from tunnel.core.path import RELAYED
+from tunnel.core.path_mtu import SMALLEST
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
 from tunnel.core.rebind import RebindPolicy
@@ -40,12 +42,24 @@ from tunnel.core.registration import Registration
 from tunnel.core.server_session import ServerSession
 from tunnel.core.session import Session
 from tunnel.core.status import describe_node
+from tunnel.core.witness import Witness
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.candidate import Candidate, CandidateKind
-from tunnel.wire.check import CallMe, Confirm, GoodBye, Missing, Ping, Pong, parse_check
+from tunnel.wire.check import (
+    CallMe,
+    Confirm,
+    GoodBye,
+    Missing,
+    Ping,
+    Pong,
+    Seen,
+    Where,
+    parse_check,
+)
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.fragment import FRAGMENT, parse_fragment
 from tunnel.wire.handshake import (
     COOKIE_REPLY,
     INITIATION,
@@ -94,6 +108,7 @@ class Node:
             indices=self._indices,
             random_bytes=random_bytes,
             wall_clock=wall_clock,
+            interface_mtu=config.mtu,
         )
         self._announcer = Announcer(config, random_bytes, wall_clock)
         own_key = config.certificate.key
@@ -104,6 +119,7 @@ class Node:
         self._rebind_policy = RebindPolicy()
         self._events: deque[Event] = deque()
         self._outbound = Outbound(self.registration, self._announcer)
+        self._witness = Witness(self.peers, self._announcer)
         for known in config.known_peers:
             try:
                 self.peers.remember(known.certificate, known.endpoints)
@@ -172,7 +188,9 @@ class Node:
 
     # From the TUN interface
 
-    def send_packets(self, packets: Sequence[bytes], now: float) -> None:
+    def send_packets(self, packets: Sequence[bytes], now: float) -> list[bytes]:
+        """What is to be answered to their senders: packets too big for the way to a peer."""
+        answers: list[bytes] = []
         for packet in packets:
             try:
                 header = parse_ip_header(packet)
@@ -187,10 +205,13 @@ class Node:
             if self._outbound.send(peer, packet, now):
                 peer.counters.tx_packets += 1
                 peer.counters.tx_bytes += len(packet)
+                if len(packet) > SMALLEST and (answer := peer.answer_too_big(packet, now)):
+                    answers.append(answer)
             else:
                 peer.staged.append(bytes(packet))
                 self._wake(peer, now)
         self._collect(now)
+        return answers
 
     # From the network
 
@@ -209,6 +230,16 @@ class Node:
                 self.drops["initiation: cookie demanded"] += 1
         self._collect(now)
         return packets
+
+    def receive_error(self, endpoint: Endpoint, mtu: int | None, now: float) -> None:
+        """ICMP about a datagram of ours to `endpoint`: IP packets larger than `mtu` bytes, or None
+        at all, get there. Anybody can forge that: it is a reason to check, nothing more."""
+        is_server = self.registration.link.is_server(endpoint)
+        if is_server and mtu is None:
+            self.registration.note_unreachable(now)
+        for peer in self.peers:
+            peer.receive_error(endpoint, mtu, now, is_server=is_server)
+        self._collect(now)
 
     def datagrams_to_send(self, now: float) -> list[Transmit]:
         return self._outbound.take_transmits()
@@ -327,6 +358,10 @@ class Node:
             return
         if payload[0] >= FIRST_IP:
             self._receive_packet(peer, payload, now, packets)
+        elif payload[0] == FRAGMENT:
+            packet = peer.reassembler.add(parse_fragment(payload), now)
+            if packet is not None:
+                self._receive_packet(peer, packet, now, packets)
         else:
             self._receive_check(peer, payload, source, now)
 
@@ -345,11 +380,15 @@ class Node:
         if isinstance(check, Ping):
             traversal.receive_ping(check, source, now)
         elif isinstance(check, Pong):
-            traversal.receive_pong(check, source, now)
+            peer.receive_pong(check, source, now)
         elif isinstance(check, Confirm):
             traversal.receive_confirm(check, source, now)
         elif isinstance(check, Missing):
             self._outbound.send_again(peer, peer.find_sent(check), now)
+        elif isinstance(check, Where):
+            self._witness.answer(check, peer, source, now)
+        elif isinstance(check, Seen):
+            self._witness.learn(check, peer, now)
         elif isinstance(check, CallMe):
             admitted = self._announcer.admit(check.candidates)
             traversal.receive_call(CallMe(check.start, admitted), now)
@@ -363,6 +402,7 @@ class Node:
         peer.session.initiate(now)
         if not peer.is_online:
             self.registration.introduce(peer.key.data, now)
+            self._witness.ask(peer, now)
 
     def _collect(self, now: float) -> None:
         """Gather what the parts want sent and reported."""
@@ -384,11 +424,20 @@ class Node:
             if traversal.take_wants_introduction():
                 self.registration.refresh(now)
                 self.registration.introduce(peer.key.data, now)
+                # The server may have died without anybody noticing yet.
+                self._witness.ask(peer, now)
             self._outbound.send_handshakes(peer, now)
             for transaction, seconds, endpoint in traversal.take_answers():
                 way = "relay" if endpoint == RELAYED else str(endpoint)
                 self._events.append(PingAnswered(peer.name, transaction, seconds, way))
-            self._events.extend(peer.take_events(now))
+            events = peer.take_events(now)
+            self._events.extend(events)
+            if not self.registration.is_connected and any(
+                isinstance(event, PathChanged) for event in events
+            ):
+                self._witness.ask_for_all(now)
+        for to, endpoint, payload in self._witness.take_messages():
+            self._outbound.send_to(to, endpoint, payload, now)
         # First what tells the server where we are: then it relays what follows.
         self._outbound.add(self.registration.datagrams_to_send())
         for peer in self.peers:

@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from tunnel.core.announcer import Announcer
 from tunnel.core.machine import Transmit
 from tunnel.core.path import RELAYED
+from tunnel.core.path_mtu import SMALLEST
 from tunnel.core.peer import Peer
 from tunnel.core.registration import Registration
 from tunnel.wire.candidate import Candidate, CandidateKind
+from tunnel.wire.check import is_padded_ping
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.fragment import FRAGMENT, split_packet
 from tunnel.wire.relay import pack_relay
 
 FIRST_IP = 0x40
@@ -34,15 +37,25 @@ class Outbound:
         self._transmits += transmits
 
     def send(self, peer: Peer, payload: bytes, now: float) -> bool:
-        """Seal and send by the traversal's routes. False: no keys or no way yet."""
+        """Seal and send by the traversal's routes, in fragments where it is too large for one of
+        them. False: no keys or no way yet."""
         if not peer.traversal.routes(now):
             return False
+        if len(payload) > SMALLEST:
+            limit = peer.note_large(now)
+            if limit is not None and len(payload) > limit:
+                parts = split_packet(payload, limit, peer.next_fragmented())
+                # If there are keys for the first, there are for the others.
+                return all(self._send_whole(peer, part, now) for part in parts)
+        return self._send_whole(peer, payload, now)
+
+    def _send_whole(self, peer: Peer, payload: bytes, now: float) -> bool:
         frame = peer.session.seal(payload, now)
         if frame is None:
             return False
         for endpoint in peer.traversal.take_routes(len(frame), now):
             self.emit(peer, frame, endpoint)
-        if payload and payload[0] >= FIRST_IP:
+        if payload and payload[0] >= FRAGMENT:
             peer.recent.append((now, frame))
         return True
 
@@ -53,10 +66,14 @@ class Outbound:
                 self.emit(peer, frame, endpoint)
 
     def send_checks(self, peer: Peer, now: float) -> None:
-        for endpoint, payload in peer.traversal.take_checks():
-            frame = peer.session.seal(payload, now)
-            if frame is not None:
-                self.emit(peer, frame, endpoint)
+        for endpoint, payload in peer.take_checks(now):
+            self.send_to(peer, endpoint, payload, now)
+
+    def send_to(self, peer: Peer, endpoint: Endpoint, payload: bytes, now: float) -> None:
+        """Seal and send by one way, whatever the traversal thinks of it."""
+        frame = peer.session.seal(payload, now)
+        if frame is not None:
+            self.emit(peer, frame, endpoint, dont_fragment=is_padded_ping(payload))
 
     def send_handshakes(self, peer: Peer, now: float) -> None:
         for datagram in peer.session.take_datagrams():
@@ -66,14 +83,16 @@ class Outbound:
             for endpoint in routes or self.guess_endpoints(peer):
                 self.emit(peer, datagram, endpoint)
 
-    def emit(self, peer: Peer, datagram: bytes, endpoint: Endpoint) -> None:
+    def emit(
+        self, peer: Peer, datagram: bytes, endpoint: Endpoint, *, dont_fragment: bool = False
+    ) -> None:
         """Send what is sealed already, to an endpoint or RELAYED."""
-        if endpoint != RELAYED:
-            self._transmits.append(Transmit(datagram, endpoint))
-            return
-        server = self._registration.link.endpoint
-        if server is not None and peer.channel:
-            self._transmits.append(Transmit(pack_relay(peer.channel, datagram), server))
+        to: Endpoint | None = endpoint
+        if endpoint == RELAYED:
+            to = self._registration.link.endpoint if peer.channel else None
+            datagram = pack_relay(peer.channel, datagram)
+        if to is not None:
+            self._transmits.append(Transmit(datagram, to, dont_fragment=dont_fragment))
 
     def guess_endpoints(self, peer: Peer) -> list[Endpoint]:
         """Without relay and path: what the peer announced, and where it was before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tunnel.core.path_mtu import PathMtu
 from tunnel.wire.candidate import CandidateKind
 from tunnel.wire.endpoint import Endpoint
 
@@ -28,6 +29,7 @@ class Path:
         "endpoint",
         "is_successor",
         "kind",
+        "mtu",
         "observed",
         "pending",
         "pinged_at",
@@ -36,6 +38,7 @@ class Path:
         "received_at",
         "replies",
         "rtt",
+        "suspected_at",
         "unanswered",
         "used_since",
     )
@@ -65,6 +68,9 @@ class Path:
         self.credit = 0
         """Bytes that may be sent before it is proven: as many as came from it (RFC 9000 §8.1 allows
         three times that), so that a frame replayed from elsewhere makes us flood nobody."""
+        self.mtu = PathMtu()
+        self.suspected_at: float | None = None
+        """When somebody on the way said that nothing passes; until a later echo comes back."""
         self.is_successor = False
         """The peer appeared here while its old path should still have worked: it has moved."""
 
@@ -75,6 +81,8 @@ class Path:
 
     def doubted_from(self) -> float | None:
         """The moment from which it is in doubt, if no echo comes until then; None: none is due."""
+        if self.suspected_at is not None:
+            return self.suspected_at
         if not self.pending:
             return None
         return min(self.pending.values()) + self.doubt_after
@@ -109,6 +117,8 @@ class Path:
         self.proven_at = self.received_at = now
         self.proof_sent_at = max(sent_at, self.proof_sent_at or sent_at)
         self.unanswered = 0
+        if self.suspected_at is not None and sent_at >= self.suspected_at:
+            self.suspected_at = None
         self.pending = {t: at for t, at in self.pending.items() if at > sent_at}
 
     @property

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from tunnel.constants import TUNNEL_MTU
 from tunnel.core.events import (
     Event,
     PathChanged,
@@ -15,14 +16,17 @@ from tunnel.core.events import (
     SessionEstablished,
 )
 from tunnel.core.machine import RandomBytes
+from tunnel.core.mtu_discovery import MtuDiscovery
 from tunnel.core.path import Change
 from tunnel.core.ratelimit import TokenBucket
+from tunnel.core.reassembly import Reassembler
 from tunnel.core.session import Session
 from tunnel.core.traversal import Traversal, TraversalState
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.certificate import Certificate
-from tunnel.wire.check import Missing
+from tunnel.wire.check import Missing, Pong
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.icmp import answer_too_big
 from tunnel.wire.transport import parse_header
 
 MAX_STAGED = 64
@@ -32,6 +36,8 @@ FALLBACK_INITIATE = 0.6
 HANDSHAKE_AFTER_SILENCE = 2.0
 """Seconds of doubt on every way after which keys are agreed anew: the peer may have restarted."""
 MAX_OUTAGES = 32
+TOO_BIG_RATE = 20.0
+"""ICMP answers a second: one a flow is enough, and every one is remembered for minutes."""
 LEAST_MISSING = 2
 MOST_MISSING = 64
 """A run of so many frames is asked for again. One alone is the network's ordinary loss, which is
@@ -52,13 +58,20 @@ class Counters:
 
 class Peer:
     def __init__(
-        self, certificate: Certificate, packed: bytes, session: Session, random_bytes: RandomBytes
+        self,
+        certificate: Certificate,
+        packed: bytes,
+        session: Session,
+        random_bytes: RandomBytes,
+        interface_mtu: int = TUNNEL_MTU,
     ) -> None:
         self.certificate = certificate
         self.packed_certificate = packed
         self.key = PublicKey(certificate.key)
         self.session = session
         self.traversal = Traversal(random_bytes)
+        self.mtu = MtuDiscovery(interface_mtu, random_bytes)
+        self.reassembler = Reassembler()
         self.channel = 0
         """Number by which the server relays for this pair; 0: it does not."""
         self.instance: int | None = None
@@ -75,6 +88,8 @@ class Peer:
         self.recent: deque[tuple[float, bytes]] = deque(maxlen=MAX_RECENT)
         """Frames sent on the direct path alone, with the time."""
         self.state_since: float | None = None
+        self._fragmented = 0
+        self._too_big_answers = TokenBucket(rate=TOO_BIG_RATE, burst=TOO_BIG_RATE)
         self._asking = TokenBucket(rate=MOST_MISSING, burst=MOST_MISSING)
         self._at_doubt: tuple[int, int] | None = None
         self._punch_at: float | None = None
@@ -120,12 +135,54 @@ class Peer:
         self.traversal.forget_paths()
         self.has_keys = False
 
+    # Sizes
+
+    def note_large(self, now: float) -> int | None:
+        """A packet larger than `SMALLEST` is going to be sent: bytes up to which it passes whole;
+        None: of any size."""
+        self.mtu.note_large(self.traversal, now)
+        return self.mtu.limit(self.traversal, now)
+
+    def next_fragmented(self) -> int:
+        """A number for the next packet that is sent in fragments."""
+        self._fragmented = (self._fragmented + 1) & 0xFFFFFFFF
+        return self._fragmented
+
+    def answer_too_big(self, packet: bytes, now: float) -> bytes | None:
+        """What to tell the sender of a packet that goes in fragments, so that the next fit."""
+        limit = self.mtu.limit(self.traversal, now)
+        if limit is None or len(packet) <= limit or not self.mtu.is_settled(self.traversal):
+            return None
+        answer = answer_too_big(packet, limit)
+        return answer if answer and self._too_big_answers.take(now) else None
+
+    def receive_pong(self, pong: Pong, source: Endpoint, now: float) -> None:
+        if not self.mtu.receive_pong(self.traversal, pong, now):
+            self.traversal.receive_pong(pong, source, now)
+
+    def receive_error(
+        self, endpoint: Endpoint, mtu: int | None, now: float, *, is_server: bool
+    ) -> None:
+        """ICMP about `endpoint`, which may be a path's, or the server's and so the relay's."""
+        best, relay = self.traversal.best, self.traversal.relay
+        if mtu is None:
+            self.traversal.note_unreachable(endpoint, now)
+        elif is_server and relay is not None:
+            self.mtu.note_too_big(relay, endpoint, mtu, now)
+        elif best is not None and best.endpoint == endpoint:
+            self.mtu.note_too_big(best, endpoint, mtu, now)
+
+    def take_checks(self, now: float) -> list[tuple[Endpoint, bytes]]:
+        """Payloads to seal and send, each to one endpoint (or RELAYED)."""
+        checks = self.traversal.take_checks()
+        return checks + self.mtu.take_checks(self.traversal, now) if self.has_keys else checks
+
     # The clock
 
     def get_timer(self) -> float | None:
         times = [self.session.get_timer(), self._initiate_at]
         if self.has_keys:
-            times.append(self.traversal.get_timer())
+            times += [self.traversal.get_timer(), self.mtu.get_timer(self.traversal)]
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tunnel.constants import KEEPALIVE_INTERVAL
+from tunnel.constants import KEEPALIVE_INTERVAL, TUNNEL_MTU
 from tunnel.core.events import Event, PeerIntroduced, PeersChanged
 from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, WallClock
@@ -29,6 +29,7 @@ class PeerTable:
         indices: IndexTable[Session],
         random_bytes: RandomBytes,
         wall_clock: WallClock,
+        interface_mtu: int = TUNNEL_MTU,
     ) -> None:
         self.routes: RoutingTable[Peer] = RoutingTable()
         """Whose an inner address is."""
@@ -37,6 +38,7 @@ class PeerTable:
         self._indices = indices
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
+        self._interface_mtu = interface_mtu
         self._by_key: dict[bytes, Peer] = {}
         self._by_session: dict[Session, Peer] = {}
         self._by_channel: dict[int, Peer] = {}
@@ -110,7 +112,7 @@ class PeerTable:
                 random_bytes=self._random_bytes,
                 wall_clock=self._wall_clock,
             )
-            peer = Peer(certificate, packed, session, self._random_bytes)
+            peer = Peer(certificate, packed, session, self._random_bytes, self._interface_mtu)
             self._by_key[certificate.key] = peer
             self._by_session[session] = peer
             peer.traversal.set_local_candidates(self._local_candidates)

@@ -140,6 +140,11 @@ class Registration:
             self._reconnects = 0
             self.link.session.restart_handshake(now)
 
+    def note_unreachable(self, now: float) -> None:
+        """ICMP says that the server is not there. It is asked, once a second at most."""
+        if self.state is RegistrationState.CONNECTED and now - self._refreshed_at >= 1.0:
+            self.refresh(now)
+
     def introduce(self, peer: bytes, now: float) -> None:
         """Ask for an introduction to `peer`, at most one a second."""
         if now - self._introduced_at.get(peer, float("-inf")) >= INTRODUCE_SPACING:

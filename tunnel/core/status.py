@@ -94,7 +94,7 @@ def _describe_path(peer: Peer, path: Path, now: float, mtu: int) -> dict[str, An
         "local": None,
         "remote": "relay" if is_relayed else str(path.endpoint),
         "rtt_ms": _milliseconds(path.rtt),
-        "mtu": mtu,
+        "mtu": mtu if path.mtu.limit is None else path.mtu.limit,
         "since_s": round(now - (since if since is not None else path.created_at), 1),
     }
 

@@ -12,7 +12,7 @@
 
 Silence never tears anything down: doubt duplicates, and a lost path only stops being used. A punch
 is a schedule of rounds; in each round every candidate that is not proven is checked. Without
-success it is repeated for ever, ever more gently (``RETRY_DELAYS``).
+success it is repeated for ever, ever more gently.
 
 It produces checks (``take_checks``) which its owner seals and sends; it never sees a key.
 """
@@ -26,14 +26,11 @@ from tunnel.constants import KEEPALIVE_INTERVAL, MAX_UNANSWERED_CHECKS
 from tunnel.core.machine import RandomBytes
 from tunnel.core.path import RELAYED, Change, Path, describe, is_clearly_better
 from tunnel.core.path_table import PathTable
+from tunnel.core.punch_schedule import PunchSchedule
 from tunnel.wire.candidate import Candidate, CandidateKind
 from tunnel.wire.check import UNOBSERVED, CallMe, Confirm, Ping, Pong
 from tunnel.wire.endpoint import Endpoint
 
-PUNCH_ROUNDS = (0.0, 0.02, 0.06, 0.15, 0.3, 0.6, 1.0, 1.6, 2.4)
-"""Seconds after the start. Dense at first, because synchronised sending is what succeeds (97.6 % of
-successes come at the first try), then spread over a burst of loss."""
-RETRY_DELAYS = (3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 180.0)
 LOST_AFTER = 10.0
 """Seconds of doubt after which a path is no longer used, nor echoed."""
 ACTIVE_FOR = 1.0
@@ -67,14 +64,12 @@ class Traversal:
         self._paths = PathTable()
         self._budget_since = float("-inf")
         self._local_candidates: tuple[Candidate, ...] = ()
-        self._rounds: list[float] = []
+        self._schedule = PunchSchedule()
         self._successor: Path | None = None
         """Where the peer has just appeared, until an echo proves it."""
         self._successor_until = 0.0
         self._was_moved = False
         self._resend_since: float | None = None
-        self._retry_at: float | None = None
-        self._retries = 0
         self._active_until = float("-inf")
         self._doubt_since = 0.0
         self._doubt_seen: Path | None = None
@@ -125,6 +120,13 @@ class Traversal:
         """What the peer announced."""
         return self._paths.candidates
 
+    @property
+    def heard_at(self) -> Endpoint | None:
+        """Where the peer was heard last, not through the relay; proven or not."""
+        heard = [path for path in self._paths if path.received_at is not None]
+        latest = max(heard, key=lambda path: path.received_at or 0.0, default=None)
+        return None if latest is None else latest.endpoint
+
     def paths(self) -> list[Path]:
         return list(self._paths)
 
@@ -164,13 +166,11 @@ class Traversal:
     def punch(self, now: float, cause: str, delay: float = 0.0) -> None:
         """Check all candidates in rounds, the first `delay` seconds from now."""
         self._cause = cause
-        start = now + delay
-        self._rounds = [start + offset for offset in PUNCH_ROUNDS]
+        self._schedule.start(now + delay)
         if now - self._budget_since >= BUDGET_TIME:
             self._budget_since = now
             for path in self._paths:
                 path.unanswered = 0
-        self._retry_at = None
         self.punches += 1
         if delay <= 0:
             self.handle_timer(now)
@@ -220,7 +220,7 @@ class Traversal:
     @property
     def failures(self) -> int:
         """Punches that ended without a direct path, since there was one."""
-        return self._retries
+        return self._schedule.failures
 
     def forget_paths(self) -> None:
         """The peer is gone or has restarted: nothing proven before counts."""
@@ -231,8 +231,7 @@ class Traversal:
         self.best = self._successor = None
         self.state = TraversalState.SEARCHING
         self._paths.clear()
-        self._rounds = []
-        self._retry_at = None
+        self._schedule.stop()
         if self.relay:
             self.relay.proven_at = None
             self.relay.pending.clear()
@@ -250,7 +249,7 @@ class Traversal:
             if source == RELAYED:
                 return
             path = self._paths.add(source, now, self.best)
-            path.is_successor = self.best is not None and not self._rounds
+            path.is_successor = self.best is not None and not self._schedule.is_running
             if path.is_successor:
                 self._expect_successor(path, now)
         path.received_at = now
@@ -268,8 +267,10 @@ class Traversal:
             path.is_successor = True
             self._ping(path, now)
 
-    def note_moved(self, candidate: Candidate, now: float) -> None:
-        """The server sees the peer at another endpoint than before."""
+    def note_moved(
+        self, candidate: Candidate, now: float, cause: str = "the server saw it move"
+    ) -> None:
+        """The server, or somebody else, sees the peer at another endpoint than before."""
         self.add_candidate(candidate)
         if self.best is not None and self.best.kind is not CandidateKind.HOST:
             path = self._paths.get(candidate.endpoint)
@@ -277,7 +278,16 @@ class Traversal:
                 path = path or self._paths.add(candidate.endpoint, now, self.best, candidate.kind)
                 path.is_successor = True
                 self._expect_successor(path, now)
-        self.punch(now, "the server saw it move")
+        self.punch(now, cause)
+
+    def note_unreachable(self, endpoint: Endpoint, now: float) -> None:
+        """ICMP says that nothing gets to `endpoint`. Anybody can say so: it puts the path in doubt,
+        and the echo sent now decides."""
+        best = self.best
+        if best is not None and best.endpoint == endpoint and best.suspected_at is None:
+            best.suspected_at = now
+            self._ping(best, now)
+            self._watch_best(now)
 
     def receive_ping(self, ping: Ping, source: Endpoint, now: float) -> None:
         path = self._find(source)
@@ -316,7 +326,7 @@ class Traversal:
     # The clock
 
     def get_timer(self) -> float | None:
-        times = [self._retry_at, self._rounds[0] if self._rounds else None]
+        times = [self._schedule.get_timer()]
         if self._successor is not None:
             times.append(self._successor_until)
         if self.best:
@@ -326,17 +336,13 @@ class Traversal:
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
-        while self._rounds and now >= self._rounds[0]:
-            self._rounds.pop(0)
+        for _ in range(self._schedule.count_due_rounds(now)):
             self._check_candidates(now)
-        if not self._rounds and self._retry_at is None and self._needs_path(now):
-            self._retry_at = now + RETRY_DELAYS[min(self._retries, len(RETRY_DELAYS) - 1)]
-            self._retries += 1
-        if self._retry_at is not None and now >= self._retry_at:
-            self._retry_at = None
-            if self._needs_path(now):
-                self._wants_introduction = True
-                self.punch(now, "retry")
+        if self._needs_path(now):
+            self._schedule.plan_retry(now)
+        if self._schedule.take_retry(now) and self._needs_path(now):
+            self._wants_introduction = True
+            self.punch(now, "retry")
         if self.best:
             self._watch_best(now)
         active = self.best or self.relay
@@ -423,8 +429,7 @@ class Traversal:
         if best is None:
             self._use(path, now, self._cause)
             self.state = TraversalState.DIRECT
-            self._rounds = self._rounds[:2]  # Let a better candidate still show itself.
-            self._retry_at, self._retries = None, 0
+            self._schedule.succeed()
         elif self.state is TraversalState.DOUBT or best.is_doubtful(now):
             if self.state is TraversalState.DIRECT:
                 self._begin_doubt(best, now)
@@ -452,7 +457,7 @@ class Traversal:
         self._doubt_since = now
         self._doubt_seen = best
         self._resend_since = self._doubted_proof = best.proof_sent_at
-        self._retries = 0
+        self._schedule.failures = 0
         self._changes.append(Change("doubted", describe(best), describe(best), "echo", 0.0))
 
     def _end_doubt(self, path: Path, now: float) -> None:
@@ -460,8 +465,7 @@ class Traversal:
         lasted = now - self._doubt_since
         self._resend_since = self._doubted_proof
         self.state = TraversalState.DIRECT
-        self._retry_at, self._retries = None, 0
-        self._rounds = self._rounds[:2]
+        self._schedule.succeed()
         self._changes.append(Change("repaired", before, describe(path), "echo", lasted))
 
     def _pinged_with(self, transaction: int, source: Endpoint) -> Path | None:

@@ -198,8 +198,10 @@ class NodeDriver:
     def _tun_readable(self) -> None:
         packets = self._tun.read(TUN_BUDGET)
         now = clock.now()
-        self.node.send_packets(packets, now)
+        answers = self.node.send_packets(packets, now)
         self._loop.settle(now)
+        if answers:
+            self._tun.write(answers)
 
     def _write_packets(self, packets: list[bytes]) -> None:
         self._tun.write(packets)

@@ -1,7 +1,7 @@
 """What peers say to each other inside a session, besides IP packets.
 
-The first byte tells: 0x40–0x6f starts an IP packet, the kinds below a check. An empty payload is
-a keep-alive.
+The first byte tells: 0x40–0x6f starts an IP packet, 0x10 a fragment of one, the kinds below a
+check. An empty payload is a keep-alive.
 
 ::
 
@@ -11,12 +11,15 @@ a keep-alive.
     call-me     | 4 | 0     | start (2)       | count (1)   | candidates (19 each) ... |
     good-bye    | 5 | 0 0 0 |
     missing     | 6 | 0     | length (2) | receiver (4) | first counter (8) |
+    where       | 7 | 0 0 0 | member (32) | zeros (18)        |
+    seen        | 8 | 0 0 0 | member (32) | its endpoint (18) |
 
 A pong carries a transaction of its own (`reply`); the confirm echoes it. So three messages prove
 the path to both ends. `observed` is where the ping came from, :: and port 0 when it was relayed.
 `missing` names frames, by the header they were sent with, that a later one has overtaken by far:
-whoever still has them may send them again. `start` is in milliseconds: the receiver starts
-punching that long after the message arrives.
+whoever still has them may send them again. `where` asks at which endpoint the receiver hears
+another member, named by its public key; it is as long as the answer, `seen`. `start` is in
+milliseconds: the receiver starts punching that long after the message arrives.
 """
 
 from __future__ import annotations
@@ -34,12 +37,15 @@ CONFIRM = 3
 CALL_ME = 4
 GOOD_BYE = 5
 MISSING = 6
+WHERE = 7
+SEEN = 8
 
 PONG_LENGTH = 20 + ENDPOINT_LENGTH
 
 _TRANSACTION = struct.Struct("<IQ")
 _PONG = struct.Struct("<IQQ18s")
 _MISSING = struct.Struct("<BBHIQ")
+_SEEN = struct.Struct("<I32s18s")
 _CALL_ME = struct.Struct("<BBH")
 
 UNOBSERVED = Endpoint("::", 0)
@@ -96,7 +102,31 @@ class Missing(NamedTuple):
         return _MISSING.pack(MISSING, 0, *self)
 
 
-Check = Ping | Pong | Confirm | CallMe | GoodBye | Missing
+class Where(NamedTuple):
+    """Where do you hear that member?"""
+
+    member: bytes
+
+    def pack(self) -> bytes:
+        return _SEEN.pack(WHERE, self.member, bytes(ENDPOINT_LENGTH))
+
+
+class Seen(NamedTuple):
+    """I hear that member at that endpoint."""
+
+    member: bytes
+    endpoint: Endpoint
+
+    def pack(self) -> bytes:
+        return _SEEN.pack(SEEN, self.member, pack_endpoint(self.endpoint))
+
+
+def is_padded_ping(payload: bytes) -> bool:
+    """Whether it asks if so large a datagram passes: fragmented it would not tell."""
+    return payload[0] == PING and len(payload) > _TRANSACTION.size
+
+
+Check = Ping | Pong | Confirm | CallMe | GoodBye | Missing | Where | Seen
 
 
 def parse_check(payload: bytes) -> Check:
@@ -112,6 +142,9 @@ def parse_check(payload: bytes) -> Check:
         return Pong(transaction, reply, unpack_endpoint(observed))
     if kind == MISSING and len(payload) >= _MISSING.size:
         return Missing(*_MISSING.unpack_from(payload)[2:])
+    if kind in (WHERE, SEEN) and len(payload) >= _SEEN.size:
+        _, member, endpoint = _SEEN.unpack_from(payload)
+        return Where(member) if kind == WHERE else Seen(member, unpack_endpoint(endpoint))
     if kind == CALL_ME:
         _, _, start = _CALL_ME.unpack_from(payload)
         return CallMe(start, parse_candidates(payload[_CALL_ME.size :]))

@@ -20,6 +20,7 @@ from tunnel.errors import Malformed
 RELAY = 5
 RELAY_HEADER = struct.Struct("<II")
 RELAY_HEADER_LENGTH = RELAY_HEADER.size
+"""Bytes by which a datagram is longer when it is relayed."""
 
 
 def pack_relay(channel: int, datagram: bytes) -> bytes:

@@ -21,6 +21,7 @@ HEADER = struct.Struct("<IIQ")
 HEADER_LENGTH = HEADER.size
 TAG_LENGTH = 16
 TRANSPORT_MINIMUM = HEADER_LENGTH + TAG_LENGTH
+"""Bytes by which a frame is longer than its payload."""
 
 
 def pack_header(receiver: int, counter: int) -> bytes:

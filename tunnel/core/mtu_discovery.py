@@ -1,0 +1,81 @@
+"""Which of a peer's paths are asked for their MTU, and how large a packet to it may be."""
+
+from __future__ import annotations
+
+from tunnel.core.machine import RandomBytes
+from tunnel.core.path import RELAYED, Path
+from tunnel.core.traversal import Traversal, TraversalState
+from tunnel.wire.check import Ping, Pong
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.relay import RELAY_HEADER_LENGTH
+from tunnel.wire.transport import TRANSPORT_MINIMUM
+
+UDP_HEADER = 8
+IPV4_HEADER, IPV6_HEADER = 20, 40
+
+
+class MtuDiscovery:
+    """For the path in use, and for the relay, so that its limit is known when it is needed."""
+
+    def __init__(self, interface_mtu: int, random_bytes: RandomBytes) -> None:
+        self._interface_mtu = interface_mtu
+        self._random_bytes = random_bytes
+
+    def limit(self, traversal: Traversal, now: float) -> int | None:
+        """Bytes of the largest packet that passes whole by every way it would take; None: of any
+        the interface gives."""
+        limits = [
+            path.mtu.limit
+            for path in (traversal.best, traversal.relay)
+            if path is not None and path.endpoint in traversal.routes(now)
+        ]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def is_settled(self, traversal: Traversal) -> bool:
+        """Whether `limit` will last: it may be told to others, who remember it for minutes."""
+        path = traversal.best or traversal.relay
+        return (
+            path is not None and path.mtu.is_settled and traversal.state is not TraversalState.DOUBT
+        )
+
+    def note_large(self, traversal: Traversal, now: float) -> None:
+        """A packet of more than SMALLEST bytes is on its way."""
+        path = traversal.best or traversal.relay
+        if path is not None:
+            path.mtu.note_large(now)
+
+    def note_too_big(self, path: Path, via: Endpoint, mtu: int, now: float) -> None:
+        """ICMP says that IP packets of more than `mtu` bytes cannot pass on the way to `via`."""
+        overhead = TRANSPORT_MINIMUM + UDP_HEADER
+        overhead += IPV6_HEADER if via.is_ipv6 else IPV4_HEADER
+        overhead += RELAY_HEADER_LENGTH if path.endpoint == RELAYED else 0
+        path.mtu.suggest(mtu - overhead, now)
+
+    def take_checks(self, traversal: Traversal, now: float) -> list[tuple[Endpoint, bytes]]:
+        """Padded checks that are due, to seal and send unfragmentable."""
+        checks = []
+        for path in _used(traversal):
+            path.mtu.search(self._interface_mtu, now)
+            for size in path.mtu.take_sizes(now, path.rtt):
+                transaction = int.from_bytes(self._random_bytes(8), "little")
+                path.mtu.note_sent(transaction, size)
+                checks.append((path.endpoint, Ping(transaction, size).pack()))
+        return checks
+
+    def receive_pong(self, traversal: Traversal, pong: Pong, now: float) -> bool:
+        """Whether it answers one of these checks, and nothing else."""
+        return any(path.mtu.receive_pong(pong.transaction, now) for path in _used(traversal))
+
+    def get_timer(self, traversal: Traversal) -> float | None:
+        times = [path.mtu.get_timer() for path in _used(traversal)]
+        return min((at for at in times if at is not None), default=None)
+
+
+def _used(traversal: Traversal) -> list[Path]:
+    """A path in doubt answers nothing, whatever the size."""
+    paths = []
+    if traversal.best is not None and traversal.state is TraversalState.DIRECT:
+        paths.append(traversal.best)
+    if traversal.relay is not None and traversal.relay.proven_at is not None:
+        paths.append(traversal.relay)
+    return paths
