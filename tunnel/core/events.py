@@ -81,6 +81,20 @@ class PathRepaired:
     after: str
     seconds: float
     """How long the doubt lasted."""
+    lost: int
+    """Frames of the peer that had not arrived by then, and that the doubt may have cost."""
+    duplicates: int
+    """Copies dropped meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathMeasured:
+    """How large a packet the path to the peer carries whole, where that is not any."""
+
+    peer: str
+    path: str
+    mtu: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +136,7 @@ Event = (
     | PathChanged
     | PathDoubted
     | PathRepaired
+    | PathMeasured
     | PingAnswered
     | InvitationRedeemed
     | RebindWanted

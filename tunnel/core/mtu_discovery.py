@@ -20,6 +20,7 @@ class MtuDiscovery:
     def __init__(self, interface_mtu: int, random_bytes: RandomBytes) -> None:
         self._interface_mtu = interface_mtu
         self._random_bytes = random_bytes
+        self._told = interface_mtu
 
     def limit(self, traversal: Traversal, now: float) -> int | None:
         """Bytes of the largest packet that passes whole by every way it would take; None: of any
@@ -65,6 +66,14 @@ class MtuDiscovery:
     def receive_pong(self, traversal: Traversal, pong: Pong, now: float) -> bool:
         """Whether it answers one of these checks, and nothing else."""
         return any(path.mtu.receive_pong(pong.transaction, now) for path in _used(traversal))
+
+    def take_news(self, traversal: Traversal) -> Path | None:
+        """The path in use, if its limit is settled and another than the last one told."""
+        path = traversal.best or traversal.relay
+        if path is None or not path.mtu.is_settled or path.mtu.limit in (None, self._told):
+            return None
+        self._told = path.mtu.limit or 0
+        return path
 
     def get_timer(self, traversal: Traversal) -> float | None:
         times = [path.mtu.get_timer() for path in _used(traversal)]

@@ -11,13 +11,14 @@ from tunnel.core.events import (
     Event,
     PathChanged,
     PathDoubted,
+    PathMeasured,
     PathRepaired,
     PeersChanged,
     SessionEstablished,
 )
 from tunnel.core.machine import RandomBytes
 from tunnel.core.mtu_discovery import MtuDiscovery
-from tunnel.core.path import Change
+from tunnel.core.path import Change, describe
 from tunnel.core.ratelimit import TokenBucket
 from tunnel.core.reassembly import Reassembler
 from tunnel.core.session import Session
@@ -221,16 +222,27 @@ class Peer:
                 self._at_doubt = self._tally()
                 events.append(PathDoubted(self.name, change.before))
                 continue
-            self.outages.append(self._recount(change, now))
+            outage = self._recount(change, now)
+            self.outages.append(outage)
             if change.kind == "repaired":
                 events.append(
-                    PathRepaired(self.name, change.before, change.after, round(change.seconds, 3))
+                    PathRepaired(
+                        self.name,
+                        change.before,
+                        change.after,
+                        outage["duration_s"],
+                        outage["lost"],
+                        outage["duplicates"],
+                    )
                 )
             else:
                 self.state_since = now
                 cause = change.cause
                 events.append(PathChanged(self.name, change.before, change.after, cause))
                 events.append(PeersChanged())
+        path = self.mtu.take_news(self.traversal)
+        if path is not None and path.mtu.limit is not None:
+            events.append(PathMeasured(self.name, describe(path), path.mtu.limit))
         return events
 
     def _tally(self) -> tuple[int, int]:

@@ -23,8 +23,11 @@ def narrate(event: core.Event) -> str:
             return f"{peer}: now by {after}, before by {before} ({cause})"
         case core.PathDoubted(peer=peer, path=path):
             return f"{peer}: {path} does not answer; sending by the relay as well and punching"
-        case core.PathRepaired(peer=peer, after=after, seconds=seconds):
-            return f"{peer}: repaired after {seconds * 1000:.0f} ms, now by {after}"
+        case core.PathRepaired(peer, _, after, seconds, lost, duplicates):
+            took = f"repaired after {seconds * 1000:.0f} ms"
+            return f"{peer}: {took}, now by {after} ({lost} lost, {duplicates} duplicates dropped)"
+        case core.PathMeasured(peer=peer, path=path, mtu=mtu):
+            return f"{peer}: {path} carries packets of up to {mtu} bytes whole"
         case core.InvitationRedeemed(name=name):
             return f"{name} redeems its invitation" if name else "an invitation was asked for again"
         case core.RebindWanted():
