@@ -21,6 +21,41 @@ def make(kind: CandidateKind = CandidateKind.SERVER_REFLEXIVE, rtt: float | None
     return path
 
 
+def lose(path: Path, share: float, echoes: int = 400) -> None:
+    """Echoes every 100 ms, of which that share is lost, evenly."""
+    owed = 0.0
+    for number in range(echoes):
+        at = 1000.0 + number / 10
+        path.note_ping(number, at)
+        owed += share
+        if owed >= 1.0:
+            owed -= 1.0
+        else:
+            path.note_proof(at, at + 0.02)
+
+
+@pytest.mark.parametrize(
+    ("share", "patience"), [(0.0, 0.25), (0.04, 0.25), (0.2, 0.45), (0.5, 1.0), (0.8, 1.2)]
+)
+def test_a_path_that_always_loses_some_is_given_more_echoes(share: float, patience: float) -> None:
+    path = make(rtt=0.02)
+    lose(path, share)
+    assert path.doubt_after == pytest.approx(patience, rel=0.15)
+
+
+def test_an_outage_is_soon_forgotten() -> None:
+    """What an outage eats is no sign that the path loses packets all the time."""
+    path = make(rtt=0.02)
+    lose(path, 0.0)
+    for number in range(4):
+        path.note_ping(1000 + number, 2000.0 + number / 10)
+    path.note_ping(2000, 2001.0)
+    path.note_proof(2001.0, 2001.02)
+    assert path.doubt_after < 0.4
+    lose(path, 0.0, echoes=30)
+    assert path.doubt_after == DOUBT_FLOOR
+
+
 def test_unproven_is_doubtful_and_none_is_due() -> None:
     path = make()
     assert path.is_doubtful(0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tunnel.core.path_mtu import PathMtu
 from tunnel.wire.candidate import CandidateKind
 from tunnel.wire.endpoint import Endpoint
@@ -13,6 +15,14 @@ DOUBT_FLOOR = 0.25
 DOUBT_RTTS = 3.0
 """An echo this late puts the path in doubt: max(250 ms, 3 × RTT). Doubt only duplicates, so it may
 come early; links with a 700 ms round trip are given 2.1 s."""
+ECHO_SPACING = 0.1
+"""Seconds between echoes of a path that carries traffic."""
+CHANCE = 0.001
+"""A path that loses packets all the time is given as many echoes more as make it less likely than
+this that chance alone ate them all: 5 at 20 % of echoes lost, 10 at 50 %. Up to DOUBT_CEILING."""
+DOUBT_CEILING = 1.2
+LOSS_MEMORY = 32
+"""Echoes over which their loss is averaged."""
 
 HOST_BONUS = 0.003
 """Seconds by which a way within the LAN may be slower and still be preferred."""
@@ -26,6 +36,7 @@ class Path:
     __slots__ = (
         "created_at",
         "credit",
+        "echo_loss",
         "endpoint",
         "is_successor",
         "kind",
@@ -57,6 +68,8 @@ class Path:
         """When anything authentic last arrived from it: proof of one direction."""
         self.pinged_at: float | None = None
         self.used_since: float | None = None
+        self.echo_loss = 0.0
+        """Share of echoes lost, while others came back: of pings or their pongs."""
         self.unanswered = 0
         """Checks sent since the last proof."""
         self.pending: dict[int, float] = {}
@@ -77,7 +90,11 @@ class Path:
     @property
     def doubt_after(self) -> float:
         """Seconds an echo may take before the path is in doubt."""
-        return max(DOUBT_FLOOR, DOUBT_RTTS * (self.rtt or 0.0))
+        patience = max(DOUBT_FLOOR, DOUBT_RTTS * (self.rtt or 0.0))
+        if self.echo_loss < 0.05:
+            return patience
+        in_a_row = math.log(CHANCE) / math.log(min(self.echo_loss, 0.9))
+        return max(patience, min((self.rtt or 0.0) + ECHO_SPACING * in_a_row, DOUBT_CEILING))
 
     def doubted_from(self) -> float | None:
         """The moment from which it is in doubt, if no echo comes until then; None: none is due."""
@@ -106,10 +123,6 @@ class Path:
             self.replies.pop(next(iter(self.replies)))
         self.replies[transaction] = now
 
-    def has_unanswered_before(self, sent_at: float) -> bool:
-        """Whether an echo sent before that one is overdue."""
-        return any(at < sent_at for at in self.pending.values())
-
     def note_proof(self, sent_at: float, now: float) -> None:
         """An echo sent at `sent_at` has come back. Older ones under way no longer matter."""
         sample = now - sent_at
@@ -119,6 +132,9 @@ class Path:
         self.unanswered = 0
         if self.suspected_at is not None and sent_at >= self.suspected_at:
             self.suspected_at = None
+        missed = sum(1 for at in self.pending.values() if at < sent_at)
+        for outcome in [1.0] * missed + [0.0]:
+            self.echo_loss += (outcome - self.echo_loss) / LOSS_MEMORY
         self.pending = {t: at for t, at in self.pending.items() if at > sent_at}
 
     @property

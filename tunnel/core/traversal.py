@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL, MAX_UNANSWERED_CHECKS
 from tunnel.core.machine import RandomBytes
-from tunnel.core.path import RELAYED, Change, Path, describe, is_clearly_better
+from tunnel.core.path import ECHO_SPACING, RELAYED, Change, Path, describe, is_clearly_better
 from tunnel.core.path_table import PathTable
 from tunnel.core.punch_schedule import PunchSchedule
 from tunnel.wire.candidate import Candidate, CandidateKind
@@ -35,9 +35,8 @@ LOST_AFTER = 10.0
 """Seconds of doubt after which a path is no longer used, nor echoed."""
 ACTIVE_FOR = 1.0
 """Seconds after the last packet during which a path counts as carrying traffic."""
-ECHO_INTERVAL = 0.1
-"""Between echoes of a path that carries traffic: with Path.doubt_after this bounds a failure's
-discovery to 350 ms."""
+ECHO_INTERVAL = ECHO_SPACING
+"""With Path.doubt_after this bounds a failure's discovery to 350 ms."""
 RELAY_ECHO_INTERVAL = 1.0
 """The relay carries traffic too, but nothing is won by noticing its failure sooner."""
 SUCCESSION_TIME = 1.0
@@ -411,12 +410,7 @@ class Traversal:
                 self._ping(path, now)
 
     def _prove(self, path: Path, sent_at: float, now: float) -> None:
-        before, has_gap = path.proof_sent_at, path.has_unanswered_before(sent_at)
         path.note_proof(sent_at, now)
-        if path is self.best and has_gap:
-            # An echo was lost and a later one came back: what was sent in between may be lost too,
-            # as when a NAT forgot us and our own next datagram, or the peer's, opened it again.
-            self._resend_since = before
         if path.endpoint == RELAYED:
             return
         if path is self._successor:
