@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +16,9 @@ Play = Callable[[Trial], dict[str, Figures]]
 
 WARM_UP = 3.0
 """Seconds of stream before the disturbance: a flow gets the router's long timeout after 2 s."""
+PHASES = 10.0
+"""Seconds, at most, that it comes later, at random: timers that began with the contender must not
+always stand alike when it happens."""
 STRAGGLERS = 1.0
 """Seconds that the last packets have for arriving."""
 LOSS_PERCENT = 10.0
@@ -23,20 +27,25 @@ IDLE_SECONDS = 45.0
 IDLE_INTERVAL = 0.1
 
 
-def under_stream(disturb: Callable[[Trial], float], *, at_least: float = 0.0) -> Play:
+def under_stream(
+    disturb: Callable[[Trial], float], *, at_least: float = 0.0, left_sends: bool = True
+) -> Play:
     """Play with the stream on, for the contender's patience or `at_least` so many seconds.
 
     `disturb` returns when (CLOCK_MONOTONIC) the counting begins; 0 for the stream's beginning.
     """
 
     def play(trial: Trial) -> dict[str, Figures]:
-        stream = trial.stream = Stream(trial.site, trial.addresses, trial.folder)
-        time.sleep(WARM_UP)
+        stream = trial.stream = Stream(
+            trial.site, trial.addresses, trial.folder, left_sends=left_sends
+        )
+        time.sleep(WARM_UP + random.uniform(0.0, PHASES))
         begin = disturb(trial) or stream.began
         patience = max(trial.contender.patience, at_least)
         end = time.monotonic() + patience
         time.sleep(patience + STRAGGLERS)
-        return _both_directions(stream, begin, end)
+        directions = _both_directions(stream, begin, end)
+        return directions if left_sends else {"right-left": directions["right-left"]}
 
     return play
 

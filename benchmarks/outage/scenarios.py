@@ -28,6 +28,11 @@ class Scenario:
 SCENARIOS = (
     Scenario("calm", "nothing happens: what the lab itself does", under_stream(what.nothing)),
     Scenario("flush-one", "left's router forgets its mappings", under_stream(what.flush_left)),
+    Scenario(
+        "flush-listener",
+        "the same, but only right sends: nothing of left's opens the way again",
+        under_stream(what.flush_left, left_sends=False),
+    ),
     Scenario("flush-both", "both routers forget their mappings", under_stream(what.flush_both)),
     Scenario("reboot", "left's router gives out other ports", under_stream(what.reboot_left)),
     Scenario(

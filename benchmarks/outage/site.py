@@ -66,11 +66,13 @@ class End:
 
 
 class Stream:
-    """Both ends of the stream, sending to each other."""
+    """Both ends of the stream, sending to each other, or left only listening."""
 
-    def __init__(self, site: Site, addresses: tuple[str, str], folder: Path) -> None:
+    def __init__(
+        self, site: Site, addresses: tuple[str, str], folder: Path, *, left_sends: bool = True
+    ) -> None:
         left, right = addresses
-        self.left = End(site.left, left, right, folder, INTERVAL)
+        self.left = End(site.left, left, right, folder, INTERVAL if left_sends else None)
         self.right = End(site.right, right, left, folder, INTERVAL)
         for end in (self.left, self.right):
             end.wait_until_ready()

@@ -24,7 +24,7 @@ _LEGEND = (
 
 def summary(result: Result) -> str:
     """One repetition in a line."""
-    head = f"{result['scenario']:11} {result['contender']:12} #{result['repetition'] + 1}:"
+    head = f"{result['scenario']:14} {result['contender']:12} #{result['repetition'] + 1}:"
     if "error" in result:
         return f"{head} failed\n{result['error']}"
     if "unavailable" in result:
