@@ -4,8 +4,8 @@
 
 Two nodes behind home routers whose mappings last `S` seconds (120, a plain Linux router's, unless
 given). First waits until the lifetime of the mapping has been measured, which takes up to eight
-minutes and is told apart; then counts for N minutes (10) everything on the uplinks of both nodes:
-keep-alives to the peer and to the server, IP headers and ARP included.
+minutes and is told apart; then counts for N minutes (10) what the nodes' UDP sockets send and
+receive, IP headers included: keep-alives to the peer and to the server, and rekeying.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.netns.host import Host
+from tests.netns.counters import UdpCounter
 from tests.netns.lab import Lab
-from tests.netns.world import World
+from tests.netns.world import PORT, World
 
 DAY = 86_400
 
 
-def count_bytes(host: Host) -> int:
-    counters = host.interface_counters()
-    return counters.rx_bytes + counters.tx_bytes
+def total(counter: UdpCounter) -> int:
+    return counter.sent().bytes + counter.received().bytes
 
 
 def main() -> None:
@@ -40,7 +39,8 @@ def main() -> None:
         one = lab.home_router("one", public="198.51.100.7", **nat).host("left")
         two = lab.home_router("two", public="192.0.2.33", lan="192.168.2.0/24", **nat).host("right")
         nodes = world.pair(one, two)
-        began, before = time.monotonic(), sum(count_bytes(node.host) for node in nodes)
+        counters = [node.host.count_udp(node.status()["node"]["listen_port"]) for node in nodes]
+        began = time.monotonic()
         print("measuring the mapping's lifetime", file=sys.stderr)
         while any(node.status()["nat"]["keepalive_s"] == 15.0 for node in nodes):
             if time.monotonic() - began > 600:
@@ -51,21 +51,23 @@ def main() -> None:
             time.sleep(160)
             if intervals == [node.status()["nat"]["keepalive_s"] for node in nodes]:
                 break
-        spent = sum(count_bytes(node.host) for node in nodes) - before
-        print(f"measuring the lifetime     {spent} bytes in {time.monotonic() - began:.0f} s, once")
+        spent = sum(map(total, counters))
+        print(f"until it was measured: {spent} bytes in {time.monotonic() - began:.0f} s, once")
         for node in nodes:
             nat_status = node.status()["nat"]
             lifetime, keepalive = nat_status["mapping_lifetime_s"], nat_status["keepalive_s"]
-            print(f"{node.name:26} lifetime {lifetime} s, keep-alive every {keepalive} s")
-        began, start = time.monotonic(), [count_bytes(node.host) for node in nodes]
+            print(f"{node.name}: lifetime {lifetime} s, keep-alive every {keepalive} s")
+        at_server = world.vps.count_udp(PORT)
+        began, before = time.monotonic(), list(map(total, counters))
+        sent = [counter.sent().bytes for counter in counters]
         time.sleep(arguments.minutes * 60)
-        seconds = time.monotonic() - began
-        total = 0.0
-        for node, first in zip(nodes, start, strict=True):
-            daily = (count_bytes(node.host) - first) * DAY / seconds
-            total += daily
-            print(f"{node.name:26} {daily / 1e6:.3f} MB a day")
-        print(f"{'both, that is, the pair':26} {total / 1e6:.3f} MB a day")
+        daily = DAY / (time.monotonic() - began) / 1e6
+        for node, counter, first in zip(nodes, counters, before, strict=True):
+            print(f"{node.name}: {(total(counter) - first) * daily:.3f} MB a day sent and received")
+        between = sum(c.sent().bytes - s for c, s in zip(counters, sent, strict=True))
+        between -= at_server.received().bytes
+        print(f"the pair: {between * daily:.3f} MB a day between the two, each datagram once")
+        print(f"the server: {total(at_server) * daily:.3f} MB a day with both")
         world.close()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.ends import seeded
-from tunnel.constants import MAX_UNANSWERED_CHECKS
+from tunnel.constants import KEEPALIVE_INTERVAL, MAX_UNANSWERED_CHECKS
 from tunnel.core.path import DOUBT_FLOOR, RELAYED
 from tunnel.core.path_table import FORGET_PATH_AFTER, MAX_PATHS
 from tunnel.core.punch_schedule import PUNCH_ROUNDS, RETRY_DELAYS
@@ -500,9 +500,24 @@ def test_lost_and_found_again() -> None:
     pair.run(300)
     assert pair.states == (SEARCHING, SEARCHING)
     pair.ways = ways
-    pair.run(RETRY_DELAYS[-1] + 5)
+    pair.run(KEEPALIVE_INTERVAL + 1)
     assert pair.states == (DIRECT, DIRECT)
-    assert pair.a.changes[-1][3] in ("retry", "peer asked", "introduction")
+    assert pair.a.changes[-1][3] in ("it answers again", "retry", "peer asked", "introduction")
+
+
+def test_a_lost_path_is_found_at_once_while_traffic_flows() -> None:
+    """By its own echo, long before the next punch."""
+    pair = Pair().direct()
+    ways = dict(pair.ways)
+    pair.cut_direct()
+    for second in range(120):
+        pair.a.traversal.note_activity(pair.now)
+        if second == 110:
+            pair.ways = ways
+        pair.run(1)
+    assert pair.states == (DIRECT, DIRECT)
+    asked = [c for _, to, c in pair.a.sent if to == B and isinstance(c, Ping)]
+    assert len(asked) < 400, "gently"
 
 
 def test_traffic_elsewhere_does_not_quell_doubt() -> None:

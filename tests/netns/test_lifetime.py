@@ -1,4 +1,4 @@
-"""A NAT that forgets after 16 s, and a node that finds out."""
+"""A NAT that forgets after 14 s, and a node that finds out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .world import World
 
 pytestmark = pytest.mark.root
 
-LASTS = 16
+LASTS = 14
 
 
 def test_a_short_lived_mapping_is_kept_alive(world: World, lab: Lab) -> None:

@@ -32,7 +32,7 @@ def test_ten_idle_minutes(lifetime: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lifetime", "measured"), [(13, 12), (30, 20), (60, 35), (120, 100), (300, 150)]
+    ("lifetime", "measured"), [(13, 12), (30, 27), (60, 50), (83, 82), (120, 100), (300, 150)]
 )
 def test_measured_lifetime(lifetime: float, measured: float) -> None:
     world = build(lifetime)

@@ -12,7 +12,8 @@ the late answer arrives, the mapping outlived the silence.
                long timeout only to flows of that age      unanswered → IDLE
     SILENT     the late answer is awaited                  it comes → the next step's WARMING;
                                                            it does not → the same step once more,
-                                                           then IDLE with what had held
+                                                           then half way back to what had held,
+                                                           then IDLE
     =========  ==========================================  =======================================
 """
 
@@ -58,6 +59,7 @@ class LifetimeProbe:
         self.keepalive_interval = KEEPALIVE_INTERVAL
         self._random_bytes = random_bytes
         self._step = 0
+        self._silence = STEPS[0]
         self._failures = 0
         self._tries = 0
         self._warm_since: float | None = None
@@ -72,6 +74,7 @@ class LifetimeProbe:
         # Until the first steps are through, assume the shortest lifetime known in the field.
         self.keepalive_interval = keepalive_for(STEPS[0])
         self._step = self._failures = 0
+        self._silence = STEPS[0]
         self._warm(now)
 
     def take_probes(self) -> list[Probe]:
@@ -92,7 +95,7 @@ class LifetimeProbe:
                 self._fall_silent(now)
         elif not self._is_acknowledged:
             self._is_acknowledged = True
-            self._at = now + STEPS[self._step] + GRACE
+            self._at = now + self._silence + GRACE
         else:
             self._hold(now)
         return True
@@ -130,14 +133,15 @@ class LifetimeProbe:
     def _fall_silent(self, now: float) -> None:
         self.state = LifetimeState.SILENT
         self._is_acknowledged = False
-        self._probe(now, STEPS[self._step])
+        self._probe(now, self._silence)
 
     def _hold(self, now: float) -> None:
-        self.lifetime = STEPS[self._step]
+        self.lifetime = self._silence
         self.keepalive_interval = keepalive_for(self.lifetime)
         self._failures = 0
         self._step += 1
-        if self._step < len(STEPS):
+        if self._step < len(STEPS) and not self.is_exact:
+            self._silence = STEPS[self._step]
             self._warm(now)
         else:
             self._rest(now)
@@ -147,10 +151,17 @@ class LifetimeProbe:
         if self._failures < 2:
             self._warm(now)
             return
+        if self.is_exact or self.lifetime is None:
+            if self.lifetime is None:
+                self.keepalive_interval = KEEPALIVE_FLOOR
+            self.is_exact = True
+            self._rest(now)
+            return
+        # The steps are coarse, and every second between two keep-alives saves traffic.
         self.is_exact = True
-        if self.lifetime is None:
-            self.keepalive_interval = KEEPALIVE_FLOOR
-        self._rest(now)
+        self._failures = 0
+        self._silence = (self.lifetime + self._silence) // 2
+        self._warm(now)
 
     def _rest(self, now: float) -> None:
         self.state = LifetimeState.IDLE

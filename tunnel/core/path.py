@@ -110,6 +110,21 @@ class Path:
         doubted_from = self.doubted_from()
         return doubted_from is not None and now >= doubted_from
 
+    def next_echo(self, pace: float, *, is_active: bool, keepalive: float) -> float:
+        """When to ask again: every `pace` seconds while traffic flows or an answer is due, else
+        after `keepalive`. A path that answers nothing is asked less and less."""
+        if self.pinged_at is None:
+            return float("-inf")
+        slowdown = 0.0 if self.unanswered < 50 else min(5.0, self.unanswered / 50)
+        rtt = self.rtt or 0.0
+        if is_active:
+            # Echoes under way are bounded on long paths: half a round trip apart at least.
+            return self.pinged_at + max(pace, min(1.0, rtt / 2), slowdown)
+        if self.pending or self.proven_at is None:
+            # As soon as the answer is late: one lost echo is no reason to doubt.
+            return self.pinged_at + max(pace, 1.25 * rtt, slowdown)
+        return self.pinged_at + keepalive
+
     def note_ping(self, transaction: int, now: float) -> None:
         if len(self.pending) >= MAX_PENDING:
             # Keep the oldest: it is the one that says since when nothing comes back.

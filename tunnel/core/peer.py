@@ -298,6 +298,9 @@ class Peer:
 
     def _suspect_keys(self, now: float) -> None:
         """When nothing comes back by any way, the peer may have lost its keys."""
+        age = self.session.handshake_age(now)
+        if age is not None and age < HANDSHAKE_AFTER_SILENCE:
+            return  # Nothing can have come back under these keys yet.
         best = self.traversal.best
         ways = [path for path in (best, self.traversal.relay) if path is not None]
         for path in ways:

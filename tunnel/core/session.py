@@ -46,9 +46,15 @@ class SessionTimes:
 
     rekey_after: float = REKEY_AFTER_TIME
     reject_after: float = REJECT_AFTER_TIME
+    renew_after: float | None = None
+    """Age at which the initiator replaces them though nothing is sent, so that a pair that is idle
+    has keys when it is not. None: they may expire."""
 
 
-PEER_TIMES = SessionTimes()
+PEER_TIMES = SessionTimes(renew_after=165.0)
+"""165 s: §6.2's margin before rejection, kept without waiting for a frame to arrive."""
+RESPONDER_RENEWS_LATER = 8.0
+"""Seconds, in case the initiator cannot."""
 
 
 class Session:
@@ -97,6 +103,9 @@ class Session:
         self.skipped = 0
         """Frames that the one opened last has overtaken: missing, or still on their way."""
         self._sent_under_dropped_keys = 0
+        self._renewed: Keypair | None = None
+        """For which a handshake was begun by its age: once, or a peer that is gone is called for
+        ever."""
         self.handshake_rtt: float | None = None
         """Seconds from our last answered initiation to its response."""
 
@@ -234,13 +243,17 @@ class Session:
     # The clock
 
     def get_timer(self) -> float | None:
-        times = [self._retransmit_at, self._expiry()]
+        times = [self._retransmit_at, self._expiry(), self._renewal()]
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         expiry = self._expiry()
         if expiry is not None and now >= expiry:
             self._drop(self._keypairs.drop_all())
+        renewal = self._renewal()
+        if renewal is not None and now >= renewal:
+            self._renewed = self._keypairs.current
+            self.initiate(now)
         if self._retransmit_at is not None and now >= self._retransmit_at:
             if now - self._attempt_started >= REKEY_ATTEMPT_TIME:
                 self._abandon()
@@ -253,6 +266,13 @@ class Session:
         """Keys are zeroed after three times their life (white paper §6.1)."""
         newest = max((keypair.created_at for keypair in self._keypairs), default=None)
         return None if newest is None else newest + 3 * self._times.reject_after
+
+    def _renewal(self) -> float | None:
+        current = self._keypairs.current
+        if current is None or current is self._renewed or self._times.renew_after is None:
+            return None
+        later = 0.0 if current.is_initiator else RESPONDER_RENEWS_LATER
+        return current.created_at + self._times.renew_after + later
 
     def _send_initiation(self, now: float) -> None:
         if len(self._initiators) >= MAX_INITIATIONS:

@@ -39,6 +39,8 @@ ECHO_INTERVAL = ECHO_SPACING
 """With Path.doubt_after this bounds a failure's discovery to 350 ms."""
 RELAY_ECHO_INTERVAL = 1.0
 """The relay carries traffic too, but nothing is won by noticing its failure sooner."""
+FORMER_ECHO_INTERVAL = 1.0
+"""Between echoes of a path that was lost, while traffic flows by the relay; else keep-alives."""
 SUCCESSION_TIME = 1.0
 """Seconds for which the peer's appearance at a new endpoint makes us duplicate."""
 BUDGET_TIME = 1.0
@@ -64,6 +66,8 @@ class Traversal:
         self._budget_since = float("-inf")
         self._local_candidates: tuple[Candidate, ...] = ()
         self._schedule = PunchSchedule()
+        self._former: Path | None = None
+        """The path lost last: asked until there is another, for it may come back."""
         self._successor: Path | None = None
         """Where the peer has just appeared, until an echo proves it."""
         self._successor_until = 0.0
@@ -227,7 +231,7 @@ class Traversal:
             self._changes.append(
                 Change("changed", describe(self.best), "none", "peer is gone", 0.0)
             )
-        self.best = self._successor = None
+        self.best = self._successor = self._former = None
         self.state = TraversalState.SEARCHING
         self._paths.clear()
         self._schedule.stop()
@@ -329,9 +333,8 @@ class Traversal:
         if self._successor is not None:
             times.append(self._successor_until)
         if self.best:
-            times += [self._next_echo(self.best), self._doubt_timer()]
-        elif self.relay and self.relay.pinged_at is not None:
-            times.append(self._next_echo(self.relay))
+            times.append(self._doubt_timer())
+        times += [self._next_echo(path) for path in self._watched()]
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -344,11 +347,9 @@ class Traversal:
             self.punch(now, "retry")
         if self.best:
             self._watch_best(now)
-        active = self.best or self.relay
-        if active and (active is self.best or active.pinged_at is not None):
-            due = self._next_echo(active)
-            if now >= due:
-                self._ping(active, now)
+        for path in self._watched():
+            if now >= self._next_echo(path):
+                self._ping(path, now)
         if self._successor is not None and now >= self._successor_until:
             self._successor = None
         self._paths.forget_stale(now, self.best)
@@ -361,21 +362,24 @@ class Traversal:
         )
 
     def _next_echo(self, path: Path) -> float:
-        last = path.pinged_at if path.pinged_at is not None else float("-inf")
-        interval = ECHO_INTERVAL if path is self.best else RELAY_ECHO_INTERVAL
-        rtt = path.rtt or 0.0
-        if last < self._active_until or self.state is TraversalState.DOUBT:
-            # Echoes under way are bounded on long paths: half a round trip apart at least.
-            return last + max(interval, min(1.0, rtt / 2), self._slowdown(path))
-        if path.pending or path.proven_at is None:
-            # Ask again as soon as the answer is late: one lost echo is no reason to doubt.
-            return last + max(interval, 1.25 * rtt, self._slowdown(path))
-        return last + self.keepalive_interval * self._eagerness
+        is_active = (path.pinged_at or float("-inf")) < self._active_until
+        keepalive = self.keepalive_interval * self._eagerness
+        if path is self._former:
+            pace = FORMER_ECHO_INTERVAL if is_active else keepalive
+            return path.next_echo(pace, is_active=is_active, keepalive=keepalive)
+        return path.next_echo(
+            ECHO_INTERVAL if path is self.best else RELAY_ECHO_INTERVAL,
+            is_active=is_active or self.state is TraversalState.DOUBT,
+            keepalive=keepalive,
+        )
 
-    @staticmethod
-    def _slowdown(path: Path) -> float:
-        """A path that answers nothing is asked less and less."""
-        return 0.0 if path.unanswered < 50 else min(5.0, path.unanswered / 50)
+    def _watched(self) -> list[Path]:
+        """The paths that are echoed: the one in use; without one, the relay if it was ever asked,
+        and the one lost last."""
+        if self.best is not None:
+            return [self.best]
+        watched = [] if self.relay is None or self.relay.pinged_at is None else [self.relay]
+        return watched if self._former is None else [*watched, self._former]
 
     def _doubt_timer(self) -> float | None:
         assert self.best is not None
@@ -394,7 +398,7 @@ class Traversal:
         elif self.state is TraversalState.DOUBT and now >= self._doubt_since + LOST_AFTER:
             # Reckoned as the timer is: a difference may round to less, and it fires for ever.
             self.state = TraversalState.SEARCHING
-            self.best = None
+            self.best, self._former = None, best
             after = "relay" if self.relay else "none"
             self._changes.append(
                 Change("changed", describe(best), after, f"no echo for {LOST_AFTER:.0f} s", 0.0)
@@ -421,7 +425,8 @@ class Traversal:
                 self._end_doubt(path, now)
             return
         if best is None:
-            self._use(path, now, self._cause)
+            self._use(path, now, "it answers again" if path is self._former else self._cause)
+            self._former = None
             self.state = TraversalState.DIRECT
             self._schedule.succeed()
         elif self.state is TraversalState.DOUBT or best.is_doubtful(now):
