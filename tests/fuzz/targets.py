@@ -251,7 +251,8 @@ def fuzz_traversal(data: bytes) -> None:
         source = sources[what % 4]
         now += (what >> 4) / 10
         traversal.note_received(source, now, 50)
-        check = parse_check(sent[which % len(sent)]) if sent else Ping(which)
+        payload = sent[which % len(sent)] if sent else b""
+        check = parse_check(payload) if payload else Ping(which)
         if isinstance(check, Ping) and which % 3:
             traversal.receive_pong(Pong(check.transaction, 1, STRANGER), source, now)
         elif isinstance(check, Ping):

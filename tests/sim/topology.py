@@ -27,7 +27,8 @@ class Direction:
     delay: float = 0.0
     """One way, in seconds."""
     jitter: float = 0.0
-    """Up to this much is added, uniformly; the order is kept."""
+    """Up to this much is added, uniformly; the order is kept, if `in_order`."""
+    in_order: bool = True
     loss: float = 0.0
     """Probability."""
     reorder: float = 0.0
@@ -55,7 +56,7 @@ class Direction:
             arrival += random.random() * self.jitter
         if self.reorder and random.random() < self.reorder:
             arrival += self.reorder_by
-        else:
+        elif self.in_order:
             arrival = self._last = max(arrival, self._last)
         if self.duplicate and random.random() < self.duplicate:
             return (arrival, arrival)

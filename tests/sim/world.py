@@ -33,6 +33,10 @@ from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import ServerUrl
 
 SERVER_PORT = 12345
+Way = tuple[str, str]
+AB: Way = ("a", "b")
+BA: Way = ("b", "a")
+BOTH_WAYS = (AB, BA)
 
 
 class World:
@@ -90,6 +94,7 @@ class World:
         if delay:
             host.link.set(delay=delay)
         host.opens_sockets = True  # The second one, for measuring.
+        host.hears_icmp = True
         self.hosts[name] = host
         return self.start_node(name)
 
@@ -148,6 +153,13 @@ class World:
         self._certificates[name] = sign_certificate(certificate, self._signing_key)
         return self._certificates[name]
 
+    def found_another_network(self) -> None:
+        """The nodes added from now on are strangers to those before. Those must not be restarted
+        any more."""
+        random_bytes = self.server_host.random_bytes
+        self._signing_key = SigningKey.generate(random_bytes)
+        self._secret = random_bytes(32)
+
     # Looking
 
     def certificate(self, name: str) -> bytes:
@@ -189,10 +201,17 @@ class World:
         return header + b"".join(ips) + payload
 
     def stream(
-        self, source: str, destination: str, duration: float, interval: float = 0.01
+        self,
+        source: str,
+        destination: str,
+        duration: float,
+        interval: float = 0.01,
+        *,
+        size: int = 24,
     ) -> Stream:
-        """Numbered packets for `duration` seconds of virtual time, scheduled from now."""
-        stream = Stream(self, source, destination)
+        """Numbered packets of `size` bytes for `duration` seconds of virtual time, scheduled from
+        now."""
+        stream = Stream(self, source, destination, size)
         for number in range(round(duration / interval)):
             self.net.call_later(number * interval, stream.send, number)
         return stream
@@ -201,11 +220,11 @@ class World:
 class Stream:
     """What was sent and what arrived."""
 
-    def __init__(self, world: World, source: str, destination: str) -> None:
+    def __init__(self, world: World, source: str, destination: str, size: int = 24) -> None:
         self._world = world
         self._source = world.hosts[source]
         self._destination = world.hosts[destination]
-        self._header = world.packet(source, destination, bytes(4))[:-4]
+        self._header = world.packet(source, destination, bytes(size - 20))[:-4]
         self.sent: list[float] = []
 
     def send(self, number: int) -> None:

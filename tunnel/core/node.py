@@ -350,7 +350,7 @@ class Node:
         peer.is_online, peer.has_left = True, False
         peer.traversal.note_received(source, now, len(datagram))
         self._note_keys(peer, now)
-        if session.skipped:
+        if session.skipped or session.was_late:
             missing = peer.note_skipped(receiver, counter, now)
             if missing is not None:
                 self._outbound.send(peer, missing.pack(), now)

@@ -73,14 +73,22 @@ class Outbound:
         """Seal and send by one way, whatever the traversal thinks of it."""
         frame = peer.session.seal(payload, now)
         if frame is not None:
-            self.emit(peer, frame, endpoint, dont_fragment=is_padded_ping(payload))
+            dont_fragment = bool(payload) and is_padded_ping(payload)
+            self.emit(peer, frame, endpoint, dont_fragment=dont_fragment)
 
     def send_handshakes(self, peer: Peer, now: float) -> None:
+        is_connected = self._registration.is_connected
+        is_urgent = peer.session.has_repeated or not peer.session.is_established(now)
         for datagram in peer.session.take_datagrams():
             routes = list(peer.traversal.routes(now))
-            if RELAYED in routes and not self._registration.is_connected:
+            if is_urgent and peer.traversal.relay is not None and RELAYED not in routes:
+                # Without keys no echo tells whether the path is still good.
+                routes.append(RELAYED)
+            if RELAYED in routes and not is_connected:
                 routes.remove(RELAYED)
-            for endpoint in routes or self.guess_endpoints(peer):
+            if not routes or (is_urgent and RELAYED not in routes):
+                routes = list(dict.fromkeys([*routes, *self.guess_endpoints(peer)]))
+            for endpoint in routes:
                 self.emit(peer, datagram, endpoint)
 
     def emit(

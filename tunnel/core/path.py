@@ -21,6 +21,11 @@ CHANCE = 0.001
 """A path that loses packets all the time is given as many echoes more as make it less likely than
 this that chance alone ate them all: 5 at 20 % of echoes lost, 10 at 50 %. Up to DOUBT_CEILING."""
 DOUBT_CEILING = 1.2
+ECHO_EVERY = 8
+"""Of so many keep-alives one is an echo, of 242 bytes with its answers; the others are 60."""
+SILENCE = 2.2
+"""Keep-alives of ours without a word of the peer, which ought to send its own, after which the next
+is an echo."""
 LOSS_MEMORY = 32
 """Echoes over which their loss is averaged."""
 
@@ -39,6 +44,8 @@ class Path:
         "echo_loss",
         "endpoint",
         "is_successor",
+        "keepalives",
+        "kept_at",
         "kind",
         "mtu",
         "observed",
@@ -67,6 +74,10 @@ class Path:
         self.received_at: float | None = None
         """When anything authentic last arrived from it: proof of one direction."""
         self.pinged_at: float | None = None
+        self.keepalives = 0
+        """Empty frames sent since the last echo."""
+        self.kept_at = float("-inf")
+        """When an empty frame, or a pong of ours, last kept the mapping."""
         self.used_since: float | None = None
         self.echo_loss = 0.0
         """Share of echoes lost, while others came back: of pings or their pongs."""
@@ -90,11 +101,12 @@ class Path:
     @property
     def doubt_after(self) -> float:
         """Seconds an echo may take before the path is in doubt."""
-        patience = max(DOUBT_FLOOR, DOUBT_RTTS * (self.rtt or 0.0))
+        rtt = self.rtt or 0.0
+        patience = max(DOUBT_FLOOR, DOUBT_RTTS * rtt)
         if self.echo_loss < 0.05:
             return patience
         in_a_row = math.log(CHANCE) / math.log(min(self.echo_loss, 0.9))
-        return max(patience, min((self.rtt or 0.0) + ECHO_SPACING * in_a_row, DOUBT_CEILING))
+        return max(patience, min(rtt + ECHO_SPACING * in_a_row, DOUBT_CEILING))
 
     def doubted_from(self) -> float | None:
         """The moment from which it is in doubt, if no echo comes until then; None: none is due."""
@@ -123,7 +135,20 @@ class Path:
         if self.pending or self.proven_at is None:
             # As soon as the answer is late: one lost echo is no reason to doubt.
             return self.pinged_at + max(pace, 1.25 * rtt, slowdown)
-        return self.pinged_at + keepalive
+        return max(self.pinged_at, self.kept_at) + keepalive
+
+    def takes_keepalive(self, now: float, keepalive: float) -> bool:
+        """Whether an empty frame does instead of an echo: it keeps our mapping, and shows the peer
+        where it is; that nothing comes back is found out when there is traffic, and now and then.
+        """
+        is_silent = self.received_at is None or now - self.received_at > SILENCE * keepalive
+        is_doubtful = bool(self.pending) or self.suspected_at is not None
+        if is_silent or is_doubtful or self.keepalives >= ECHO_EVERY - 1:
+            self.keepalives = 0
+            return False
+        self.keepalives += 1
+        self.kept_at = now
+        return True
 
     def note_ping(self, transaction: int, now: float) -> None:
         if len(self.pending) >= MAX_PENDING:
@@ -137,6 +162,7 @@ class Path:
         if len(self.replies) >= MAX_PENDING:
             self.replies.pop(next(iter(self.replies)))
         self.replies[transaction] = now
+        self.kept_at = now
 
     def note_proof(self, sent_at: float, now: float) -> None:
         """An echo sent at `sent_at` has come back. Older ones under way no longer matter."""

@@ -43,6 +43,8 @@ LEAST_MISSING = 2
 MOST_MISSING = 64
 """A run of so many frames is asked for again. One alone is the network's ordinary loss, which is
 not ours to hide; more than that is a bulk transfer's, which repairs itself."""
+REORDERED_FOR = 1.0
+"""Seconds for which nothing is asked for again on a path that brings frames out of order."""
 MAX_RECENT = 256
 """Frames kept to be sent again when their path turns out dead: 2.5 s at 100 packets/s. Bulk
 transfers outrun it, and repair themselves."""
@@ -75,6 +77,8 @@ class Peer:
         self.reassembler = Reassembler()
         self.channel = 0
         """Number by which the server relays for this pair; 0: it does not."""
+        self.has_new_channel = False
+        """Since frames were last sent again."""
         self.instance: int | None = None
         self.announced_at = 0
         self.is_online = False
@@ -92,6 +96,7 @@ class Peer:
         self._fragmented = 0
         self._too_big_answers = TokenBucket(rate=TOO_BIG_RATE, burst=TOO_BIG_RATE)
         self._asking = TokenBucket(rate=MOST_MISSING, burst=MOST_MISSING)
+        self._asked_at = self._asks_from = float("-inf")
         self._at_doubt: tuple[int, int] | None = None
         self._punch_at: float | None = None
         self._initiate_at: float | None = None
@@ -269,10 +274,24 @@ class Peer:
     def note_skipped(self, receiver: int, counter: int, now: float) -> Missing | None:
         """After a frame opened: what to ask the peer for, when a run before it is missing. That is
         what a mapping leaves that was forgotten and opened again before any echo was due."""
+        if self.session.was_late:
+            self._note_late(now)
         count = self.session.skipped
-        if not LEAST_MISSING <= count <= MOST_MISSING or not self._asking.take(now, count):
+        if (
+            now < self._asks_from
+            or not LEAST_MISSING <= count <= MOST_MISSING
+            or not self._asking.take(now, count)
+        ):
             return None
+        self._asked_at = now
         return Missing(count, receiver, counter - count)
+
+    def _note_late(self, now: float) -> None:
+        """A frame has come after later ones. If that is too soon for an answer to our asking, the
+        network itself brings frames out of order, and asking was in vain."""
+        path = self.traversal.best or self.traversal.relay
+        if path is not None and path.rtt is not None and now - self._asked_at < 0.9 * path.rtt:
+            self._asks_from = now + REORDERED_FOR
 
     def find_sent(self, missing: Missing) -> list[bytes]:
         """The frames named that are still at hand."""
@@ -288,6 +307,12 @@ class Peer:
         """Frames that may never have arrived, to be sent again: sealed as they are, so that the
         peer drops those that had."""
         since = self.traversal.take_resend_since()
+        best = self.traversal.best
+        if self.has_new_channel and best is not None:
+            # What was relayed since the server forgot the old channel went nowhere.
+            is_in_doubt = self.traversal.state is TraversalState.DOUBT
+            since = best.proof_sent_at if is_in_doubt else since
+        self.has_new_channel = False
         if since is None:
             return []
         return [frame for at, frame in self.recent if at >= since]

@@ -71,6 +71,7 @@ class PeerTable:
     def set_channel(self, peer: Peer, channel: int) -> None:
         """The server's number for the pair; 0: it does not relay."""
         self._by_channel.pop(peer.channel, None)
+        peer.has_new_channel = channel not in (0, peer.channel)
         peer.channel = channel
         if channel:
             self._by_channel[channel] = peer

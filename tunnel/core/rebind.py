@@ -27,7 +27,9 @@ class RebindPolicy:
         peers = list(peers)
         if now < self._not_before or any(peer.traversal.best for peer in peers):
             return False
-        failing = (peer.traversal.failures for peer in peers if peer.state(now) == "relayed")
+        failing = (
+            peer.traversal.schedule.failures for peer in peers if peer.state(now) == "relayed"
+        )
         if max(failing, default=0) < FAILURES:
             return False
         self._not_before = now + SPACING * 2**self._rebinds

@@ -102,6 +102,8 @@ class Session:
         """Frames opened, under all keys."""
         self.skipped = 0
         """Frames that the one opened last has overtaken: missing, or still on their way."""
+        self.was_late = False
+        """Whether the one opened last had been overtaken itself."""
         self._sent_under_dropped_keys = 0
         self._renewed: Keypair | None = None
         """For which a handshake was begun by its age: once, or a peer that is gone is called for
@@ -124,6 +126,11 @@ class Session:
     @property
     def is_initiating(self) -> bool:
         return self._retransmit_at is not None
+
+    @property
+    def has_repeated(self) -> bool:
+        """Whether an initiation has gone unanswered."""
+        return self._retransmit_at is not None and self._attempts > 1
 
     @property
     def sent_to_us(self) -> int:
@@ -224,6 +231,7 @@ class Session:
         greatest = keypair.replay.greatest
         payload = keypair.open(counter, datagram)
         self.skipped = max(0, counter - greatest - 1)
+        self.was_late = counter < greatest
         self.opened += 1
         self._drop(self._keypairs.received_with(keypair))
         return payload

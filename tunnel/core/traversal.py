@@ -65,7 +65,7 @@ class Traversal:
         self._paths = PathTable()
         self._budget_since = float("-inf")
         self._local_candidates: tuple[Candidate, ...] = ()
-        self._schedule = PunchSchedule()
+        self.schedule = PunchSchedule()
         self._former: Path | None = None
         """The path lost last: asked until there is another, for it may come back."""
         self._successor: Path | None = None
@@ -169,7 +169,7 @@ class Traversal:
     def punch(self, now: float, cause: str, delay: float = 0.0) -> None:
         """Check all candidates in rounds, the first `delay` seconds from now."""
         self._cause = cause
-        self._schedule.start(now + delay)
+        self.schedule.start(now + delay)
         if now - self._budget_since >= BUDGET_TIME:
             self._budget_since = now
             for path in self._paths:
@@ -220,11 +220,6 @@ class Traversal:
         if self.best:
             self._ping(self.best, now)
 
-    @property
-    def failures(self) -> int:
-        """Punches that ended without a direct path, since there was one."""
-        return self._schedule.failures
-
     def forget_paths(self) -> None:
         """The peer is gone or has restarted: nothing proven before counts."""
         if self.best is not None:
@@ -234,7 +229,7 @@ class Traversal:
         self.best = self._successor = self._former = None
         self.state = TraversalState.SEARCHING
         self._paths.clear()
-        self._schedule.stop()
+        self.schedule.stop()
         if self.relay:
             self.relay.proven_at = None
             self.relay.pending.clear()
@@ -252,7 +247,7 @@ class Traversal:
             if source == RELAYED:
                 return
             path = self._paths.add(source, now, self.best)
-            path.is_successor = self.best is not None and not self._schedule.is_running
+            path.is_successor = self.best is not None and not self.schedule.is_running
             if path.is_successor:
                 self._expect_successor(path, now)
         path.received_at = now
@@ -329,7 +324,7 @@ class Traversal:
     # The clock
 
     def get_timer(self) -> float | None:
-        times = [self._schedule.get_timer()]
+        times = [self.schedule.get_timer()]
         if self._successor is not None:
             times.append(self._successor_until)
         if self.best:
@@ -338,17 +333,25 @@ class Traversal:
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
-        for _ in range(self._schedule.count_due_rounds(now)):
+        for _ in range(self.schedule.count_due_rounds(now)):
             self._check_candidates(now)
         if self._needs_path(now):
-            self._schedule.plan_retry(now)
-        if self._schedule.take_retry(now) and self._needs_path(now):
+            self.schedule.plan_retry(now)
+        if self.schedule.take_retry(now) and self._needs_path(now):
             self._wants_introduction = True
             self.punch(now, "retry")
         if self.best:
             self._watch_best(now)
         for path in self._watched():
-            if now >= self._next_echo(path):
+            if now < self._next_echo(path):
+                continue
+            if (
+                path is self.best
+                and now >= self._active_until
+                and path.takes_keepalive(now, self.keepalive_interval)
+            ):
+                self._checks.append((path.endpoint, b""))
+            else:
                 self._ping(path, now)
         if self._successor is not None and now >= self._successor_until:
             self._successor = None
@@ -428,7 +431,7 @@ class Traversal:
             self._use(path, now, "it answers again" if path is self._former else self._cause)
             self._former = None
             self.state = TraversalState.DIRECT
-            self._schedule.succeed()
+            self.schedule.succeed()
         elif self.state is TraversalState.DOUBT or best.is_doubtful(now):
             if self.state is TraversalState.DIRECT:
                 self._begin_doubt(best, now)
@@ -456,7 +459,7 @@ class Traversal:
         self._doubt_since = now
         self._doubt_seen = best
         self._resend_since = self._doubted_proof = best.proof_sent_at
-        self._schedule.failures = 0
+        self.schedule.failures = 0
         self._changes.append(Change("doubted", describe(best), describe(best), "echo", 0.0))
 
     def _end_doubt(self, path: Path, now: float) -> None:
@@ -464,7 +467,7 @@ class Traversal:
         lasted = now - self._doubt_since
         self._resend_since = self._doubted_proof
         self.state = TraversalState.DIRECT
-        self._schedule.succeed()
+        self.schedule.succeed()
         self._changes.append(Change("repaired", before, describe(path), "echo", lasted))
 
     def _pinged_with(self, transaction: int, source: Endpoint) -> Path | None:
