@@ -280,7 +280,7 @@ def test_introduced() -> None:
     assert peer is not None
     assert alone.node.find_peer("10.9.0.2") is peer
     assert alone.node.find_peer("n3") is None
-    assert peer.traversal.candidates == [Endpoint("203.0.113.2", 40002)]
+    assert peer.traversal.path_table.candidates == [Endpoint("203.0.113.2", 40002)]
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_the_servers_endpoints_are_admitted_like_any_other() -> None:
         alone.say(Moved(100 + number, key(2).public_key.data, observed))
     peer = alone.node.find_peer("n2")
     assert peer is not None
-    assert peer.traversal.candidates == []
+    assert peer.traversal.path_table.candidates == []
     alone.run(60)
     assert {to.host for to, _ in alone.sent} <= {SERVER.host}
 
@@ -521,7 +521,9 @@ def test_calls_are_admitted_like_any_candidates() -> None:
         Candidate(CandidateKind.HOST, Endpoint(host, 53)) for host in ("192.168.1.1", "127.0.0.1")
     )
     give(world, CallMe(0, victims).pack())
-    assert not {v.endpoint for v in victims} & set(world.peer("a", "b").traversal.candidates)
+    assert not {v.endpoint for v in victims} & set(
+        world.peer("a", "b").traversal.path_table.candidates
+    )
 
 
 # Commands

@@ -4,7 +4,9 @@ import pytest
 
 from tunnel.core.path import (
     DOUBT_FLOOR,
+    FALSE_ALARM,
     HOST_BONUS,
+    LATE_FLOOR,
     MAX_PENDING,
     Path,
     is_clearly_better,
@@ -54,6 +56,25 @@ def test_an_outage_is_soon_forgotten() -> None:
     assert path.doubt_after < 0.4
     lose(path, 0.0, echoes=30)
     assert path.doubt_after == DOUBT_FLOOR
+
+
+def test_lateness_comes_before_doubt() -> None:
+    path = make(rtt=0.02)
+    path.note_ping(2, 10.0)
+    assert not path.needs_copies(10.0 + LATE_FLOOR - 0.001)
+    assert path.needs_copies(10.0 + LATE_FLOOR)
+    assert not path.is_doubtful(10.0 + LATE_FLOOR)
+
+
+def test_after_a_false_alarm_lateness_means_nothing_for_a_while() -> None:
+    path = make(rtt=0.02)
+    path.alarmed_at = 9.0
+    path.note_ping(2, 10.0)
+    assert not path.needs_copies(10.0 + DOUBT_FLOOR - 0.001)
+    assert path.needs_copies(10.0 + DOUBT_FLOOR), "doubt is as soon as ever"
+    path.note_proof(10.0, 10.2)
+    path.note_ping(3, 9.0 + FALSE_ALARM)
+    assert path.needs_copies(9.0 + FALSE_ALARM + 0.1)
 
 
 def test_unproven_is_doubtful_and_none_is_due() -> None:

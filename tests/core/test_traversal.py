@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.core.ends import seeded
 from tunnel.constants import KEEPALIVE_INTERVAL, MAX_UNANSWERED_CHECKS
-from tunnel.core.path import DOUBT_FLOOR, ECHO_EVERY, RELAYED
+from tunnel.core.path import DOUBT_FLOOR, ECHO_EVERY, LATE_FLOOR, RELAYED
 from tunnel.core.path_table import FORGET_PATH_AFTER, MAX_PATHS
 from tunnel.core.punch_schedule import PUNCH_ROUNDS, RETRY_DELAYS
 from tunnel.core.traversal import (
@@ -206,7 +206,7 @@ def test_a_pong_by_the_relay_proves_no_direct_path() -> None:
     traversal.receive_pong(Pong(ping.transaction, 9, UNOBSERVED), RELAYED, pair.now + 0.02)
     assert traversal.state is SEARCHING
     assert traversal.take_checks() == [], "and no confirm"
-    assert not traversal.is_relay_alive(pair.now)
+    assert not traversal.relay.is_alive(pair.now)
 
 
 def test_a_direct_pong_does_not_prove_the_relay() -> None:
@@ -219,10 +219,10 @@ def test_a_direct_pong_does_not_prove_the_relay() -> None:
     assert isinstance(ping, Ping)
     traversal.note_received(B, pair.now)
     traversal.receive_pong(Pong(ping.transaction, 9, A), B, pair.now + 0.02)
-    assert not traversal.is_relay_alive(pair.now + 0.02)
+    assert not traversal.relay.is_alive(pair.now + 0.02)
     assert traversal.state is SEARCHING
     traversal.receive_pong(Pong(ping.transaction, 9, UNOBSERVED), RELAYED, pair.now + 0.03)
-    assert traversal.is_relay_alive(pair.now + 0.03)
+    assert traversal.relay.is_alive(pair.now + 0.03)
     assert traversal.state is SEARCHING
 
 
@@ -272,8 +272,8 @@ def test_the_relay_answers_pings_with_no_endpoint() -> None:
     pair = Pair()
     pair.a.traversal.ping_relay(pair.now)
     pair.run(0.1)
-    assert pair.a.traversal.is_relay_alive(pair.now)
-    assert pair.b.traversal.is_relay_alive(pair.now)
+    assert pair.a.traversal.relay.is_alive(pair.now)
+    assert pair.b.traversal.relay.is_alive(pair.now)
     pongs = [check for _, _, check in pair.a.received if isinstance(check, Pong)]
     assert [pong.observed for pong in pongs] == [UNOBSERVED]
 
@@ -339,7 +339,7 @@ def test_nobody_aims_us_at_ever_more_victims() -> None:
         pair.a.traversal.receive_call(CallMe(0, (victim,)), pair.now)
         pair.a.traversal.note_moved(victim, pair.now)
         pair.run(0.01)
-    assert len(pair.a.traversal.candidates) <= MAX_PATHS
+    assert len(pair.a.traversal.path_table.candidates) <= MAX_PATHS
     assert len(pair.a.traversal.paths()) <= MAX_PATHS
     pair.a.sent.clear()
     pair.a.traversal.punch(pair.now, "introduction")
@@ -447,6 +447,26 @@ def test_doubt_duplicates_at_once() -> None:
     assert pair.a.traversal.take_wants_introduction()
     assert "CallMe" in pair.a.kinds(RELAYED)
     assert pair.b.traversal.punches > 1, "the peer punches too"
+
+
+def test_a_late_echo_is_a_precaution_and_no_change() -> None:
+    """Copies by the relay, what went before goes again, and the server is shown where we are."""
+    pair = Pair().direct()
+    pair.cut(("b", A))
+    traversal = pair.a.traversal
+    traversal.note_activity(pair.now)
+    traversal.echo_now(pair.now)
+    pair.run(LATE_FLOOR + 0.01)
+    assert pair.routes()[0] == (B, RELAYED)
+    assert pair.states[0] is DIRECT
+    assert traversal.take_resend_since() is not None
+    assert traversal.take_wants_witness()
+    assert not traversal.take_wants_witness()
+    pair.ways["b", A] = B
+    pair.run(0.1)
+    assert pair.a.changes == []
+    assert pair.routes()[0] == (B,)
+    assert traversal.best.alarmed_at > pair.now - 0.2, "it was for nothing"
 
 
 def test_without_a_relay_doubt_has_one_route() -> None:
@@ -632,10 +652,10 @@ def test_relay_echoes() -> None:
         pair.run(0.1)
     pings = [check for _, to, check in pair.a.sent if to == RELAYED and isinstance(check, Ping)]
     assert len(pings) == pytest.approx(10 / RELAY_ECHO_INTERVAL, abs=2)
-    assert pair.a.traversal.is_relay_alive(pair.now)
+    assert pair.a.traversal.relay.is_alive(pair.now)
     pair.cut(("b", RELAYED))
     pair.run(40)
-    assert not pair.a.traversal.is_relay_alive(pair.now)
+    assert not pair.a.traversal.relay.is_alive(pair.now)
     assert pair.routes()[0] == (RELAYED,), "it is still the only way there is"
 
 
@@ -668,7 +688,7 @@ def test_forget_paths() -> None:
     assert pair.routes()[0] == (RELAYED,)
     assert pair.a.changes[-1][1:] == ("changed", "none", "peer is gone")
     assert pair.a.traversal.paths() == []
-    assert not pair.a.traversal.is_relay_alive(pair.now)
+    assert not pair.a.traversal.relay.is_alive(pair.now)
     pair.a.changes.clear()
     pair.a.traversal.forget_paths()
     pair.settle()

@@ -134,6 +134,7 @@ def test_private_endpoints_are_not_believed() -> None:
 
     world.hosts["a"].call(lie)
     told = {
-        Candidate(CandidateKind.PEER_REFLEXIVE, e).endpoint.host for e in peer.traversal.candidates
+        Candidate(CandidateKind.PEER_REFLEXIVE, e).endpoint.host
+        for e in peer.traversal.path_table.candidates
     }
     assert not told & {"10.1.2.3", "127.0.0.1", "224.0.0.1"}

@@ -421,6 +421,8 @@ class Node:
                 self.registration.refresh(now)
                 for other in self.peers:
                     other.traversal.echo_now(now)
+            if traversal.take_wants_witness():
+                self.registration.refresh(now)
             if traversal.take_wants_introduction():
                 self.registration.refresh(now)
                 self.registration.introduce(peer.key.data, now)

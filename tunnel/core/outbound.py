@@ -106,4 +106,4 @@ class Outbound:
         """Without relay and path: what the peer announced, and where it was before."""
         known = [Candidate(CandidateKind.HOST, endpoint) for endpoint in peer.known_endpoints]
         remembered = [candidate.endpoint for candidate in self._announcer.admit(known)]
-        return list(dict.fromkeys(peer.traversal.candidates + remembered))[:MAX_GUESSES]
+        return list(dict.fromkeys(peer.traversal.path_table.candidates + remembered))[:MAX_GUESSES]

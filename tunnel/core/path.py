@@ -26,6 +26,13 @@ ECHO_EVERY = 8
 SILENCE = 2.2
 """Keep-alives of ours without a word of the peer, which ought to send its own, after which the next
 is an echo."""
+LATE_FLOOR = 0.08
+LATE_RTTS = 2.0
+"""An echo that is late by max(80 ms, 2 × RTT): nothing is in doubt yet, but copies take the relay,
+too, and the server is shown where we are."""
+FALSE_ALARM = 60.0
+"""Seconds for which lateness means nothing after an echo was late and the path as good as before:
+one that loses echoes now and then would have everything sent twice."""
 LOSS_MEMORY = 32
 """Echoes over which their loss is averaged."""
 
@@ -39,6 +46,7 @@ class Path:
     """Times are None until the thing has happened once."""
 
     __slots__ = (
+        "alarmed_at",
         "created_at",
         "credit",
         "echo_loss",
@@ -74,6 +82,8 @@ class Path:
         self.received_at: float | None = None
         """When anything authentic last arrived from it: proof of one direction."""
         self.pinged_at: float | None = None
+        self.alarmed_at = float("-inf")
+        """When an echo was late for nothing."""
         self.keepalives = 0
         """Empty frames sent since the last echo."""
         self.kept_at = float("-inf")
@@ -115,6 +125,26 @@ class Path:
         if not self.pending:
             return None
         return min(self.pending.values()) + self.doubt_after
+
+    def late_from(self) -> float | None:
+        """The moment from which its echo is late, if none comes until then."""
+        if not self.pending or self.rtt is None:
+            return None
+        due = min(self.pending.values()) + max(LATE_FLOOR, LATE_RTTS * self.rtt)
+        return max(due, self.alarmed_at + FALSE_ALARM)
+
+    def is_late(self, now: float) -> bool:
+        late_from = self.late_from()
+        return late_from is not None and now >= late_from
+
+    def needs_copies(self, now: float) -> bool:
+        """Whether frames should take another way as well."""
+        return self.is_late(now) or self.is_doubtful(now)
+
+    def is_alive(self, now: float) -> bool:
+        """Whether an echo has come back, and the later ones are not overdue by 2 s."""
+        doubted_from = self.doubted_from()
+        return self.proven_at is not None and (doubted_from is None or now < doubted_from + 2.0)
 
     def is_doubtful(self, now: float) -> bool:
         if self.proven_at is None:

@@ -65,6 +65,13 @@ class PathTable:
         path = self._paths[endpoint] = Path(endpoint, known, now)
         return path
 
+    @property
+    def heard_at(self) -> Endpoint | None:
+        """Where anything came from last."""
+        heard = [path for path in self if path.received_at is not None]
+        latest = max(heard, key=lambda path: path.received_at or 0.0, default=None)
+        return None if latest is None else latest.endpoint
+
     def find_pinged(self, transaction: int) -> Path | None:
         """The path with that check under way."""
         return next((path for path in self if transaction in path.pending), None)

@@ -114,7 +114,7 @@ class Peer:
         if self.session.is_established(now):
             if self.traversal.best is not None:
                 return "direct"
-            if self.traversal.is_relay_alive(now):
+            if self.traversal.relay is not None and self.traversal.relay.is_alive(now):
                 return "relayed"
         is_trying = self.session.is_initiating and not self.has_left
         return "connecting" if self.is_online or is_trying else "offline"

@@ -62,7 +62,7 @@ class Traversal:
         self.state = TraversalState.SEARCHING
         self.best: Path | None = None
         self.relay: Path | None = None
-        self._paths = PathTable()
+        self.path_table = PathTable()
         self._budget_since = float("-inf")
         self._local_candidates: tuple[Candidate, ...] = ()
         self.schedule = PunchSchedule()
@@ -72,6 +72,8 @@ class Traversal:
         """Where the peer has just appeared, until an echo proves it."""
         self._successor_until = 0.0
         self._was_moved = False
+        self._is_late = False
+        self._wants_witness = False
         self._resend_since: float | None = None
         self._active_until = float("-inf")
         self._doubt_since = 0.0
@@ -97,7 +99,7 @@ class Traversal:
         best = self.best
         if best is None:
             return (RELAYED,) if self.relay else ()
-        if self.relay and (self._successor is not None or best.is_doubtful(now)):
+        if self.relay and (self._successor is not None or best.needs_copies(now)):
             return (best.endpoint, RELAYED)
         return (best.endpoint,)
 
@@ -110,28 +112,8 @@ class Traversal:
         successor.credit -= size
         return (*self.routes(now), successor.endpoint)
 
-    def is_relay_alive(self, now: float) -> bool:
-        """Whether an echo through the relay has come back, and the later ones are not overdue."""
-        relay = self.relay
-        if relay is None or relay.proven_at is None:
-            return False
-        doubted_from = relay.doubted_from()
-        return doubted_from is None or now < doubted_from + 2.0
-
-    @property
-    def candidates(self) -> list[Endpoint]:
-        """What the peer announced."""
-        return self._paths.candidates
-
-    @property
-    def heard_at(self) -> Endpoint | None:
-        """Where the peer was heard last, not through the relay; proven or not."""
-        heard = [path for path in self._paths if path.received_at is not None]
-        latest = max(heard, key=lambda path: path.received_at or 0.0, default=None)
-        return None if latest is None else latest.endpoint
-
     def paths(self) -> list[Path]:
-        return list(self._paths)
+        return list(self.path_table)
 
     def take_checks(self) -> list[tuple[Endpoint, bytes]]:
         """Payloads to seal and send, each to one endpoint (or RELAYED)."""
@@ -154,10 +136,10 @@ class Traversal:
 
     def set_candidates(self, candidates: Sequence[Candidate]) -> None:
         """Replace what the peer announced. Paths already found stay."""
-        self._paths.set_candidates(candidates)
+        self.path_table.set_candidates(candidates)
 
     def add_candidate(self, candidate: Candidate) -> None:
-        self._paths.add_candidate(candidate)
+        self.path_table.add_candidate(candidate)
 
     def set_relay(self, is_available: bool, now: float) -> None:
         """Whether there is a channel through the server."""
@@ -172,7 +154,7 @@ class Traversal:
         self.schedule.start(now + delay)
         if now - self._budget_since >= BUDGET_TIME:
             self._budget_since = now
-            for path in self._paths:
+            for path in self.path_table:
                 path.unanswered = 0
         self.punches += 1
         if delay <= 0:
@@ -196,6 +178,11 @@ class Traversal:
         """Whether the peer now sees us elsewhere than before: our own mapping has moved."""
         was_moved, self._was_moved = self._was_moved, False
         return was_moved
+
+    def take_wants_witness(self) -> bool:
+        """Whether the server should see where we are: our mapping may have moved."""
+        wants, self._wants_witness = self._wants_witness, False
+        return wants
 
     def take_resend_since(self) -> float | None:
         """Packets sent from that time on may never have arrived: they should be sent again by the
@@ -228,7 +215,7 @@ class Traversal:
             )
         self.best = self._successor = self._former = None
         self.state = TraversalState.SEARCHING
-        self._paths.clear()
+        self.path_table.clear()
         self.schedule.stop()
         if self.relay:
             self.relay.proven_at = None
@@ -246,7 +233,7 @@ class Traversal:
         if path is None:
             if source == RELAYED:
                 return
-            path = self._paths.add(source, now, self.best)
+            path = self.path_table.add(source, now, self.best)
             path.is_successor = self.best is not None and not self.schedule.is_running
             if path.is_successor:
                 self._expect_successor(path, now)
@@ -271,9 +258,11 @@ class Traversal:
         """The server, or somebody else, sees the peer at another endpoint than before."""
         self.add_candidate(candidate)
         if self.best is not None and self.best.kind is not CandidateKind.HOST:
-            path = self._paths.get(candidate.endpoint)
+            path = self.path_table.get(candidate.endpoint)
             if path is None or path is not self.best:
-                path = path or self._paths.add(candidate.endpoint, now, self.best, candidate.kind)
+                path = path or self.path_table.add(
+                    candidate.endpoint, now, self.best, candidate.kind
+                )
                 path.is_successor = True
                 self._expect_successor(path, now)
         self.punch(now, cause)
@@ -355,12 +344,12 @@ class Traversal:
                 self._ping(path, now)
         if self._successor is not None and now >= self._successor_until:
             self._successor = None
-        self._paths.forget_stale(now, self.best)
+        self.path_table.forget_stale(now, self.best)
 
     # Inside
 
     def _needs_path(self, now: float) -> bool:
-        return bool(self._paths.candidates) and (
+        return bool(self.path_table.candidates) and (
             self.best is None or self.state is TraversalState.DOUBT
         )
 
@@ -388,11 +377,15 @@ class Traversal:
         assert self.best is not None
         if self.state is TraversalState.DOUBT:
             return self._doubt_since + LOST_AFTER
-        return self.best.doubted_from()
+        times = (self.best.doubted_from(), None if self._is_late else self.best.late_from())
+        return min((at for at in times if at is not None), default=None)
 
     def _watch_best(self, now: float) -> None:
         best = self.best
         assert best is not None
+        if self.state is TraversalState.DIRECT and best.is_late(now) and not self._is_late:
+            self._is_late = self._wants_witness = True
+            self._resend_since = best.proof_sent_at
         if self.state is TraversalState.DIRECT and best.is_doubtful(now):
             self._begin_doubt(best, now)
             self._wants_introduction = True
@@ -410,7 +403,7 @@ class Traversal:
                 self._ping(self.relay, now)
 
     def _check_candidates(self, now: float) -> None:
-        for path in self._paths.of_candidates(now, self.best):
+        for path in self.path_table.of_candidates(now, self.best):
             if path.unanswered < MAX_UNANSWERED_CHECKS and (
                 path is not self.best or path.is_doubtful(now)
             ):
@@ -424,6 +417,9 @@ class Traversal:
             self._successor = None
         best = self.best
         if best is path:
+            if self._is_late and self.state is TraversalState.DIRECT:
+                path.alarmed_at = now
+            self._is_late = False
             if self.state is TraversalState.DOUBT and not path.is_doubtful(now):
                 self._end_doubt(path, now)
             return
@@ -451,7 +447,7 @@ class Traversal:
             # What the left path still owes us must not put anything in doubt.
             self.best.pending.clear()
         path.used_since = now
-        self.best = path
+        self.best, self._is_late = path, False
         self._changes.append(Change("changed", before, describe(path), cause, 0.0))
 
     def _begin_doubt(self, best: Path, now: float) -> None:
@@ -467,6 +463,8 @@ class Traversal:
         lasted = now - self._doubt_since
         self._resend_since = self._doubted_proof
         self.state = TraversalState.DIRECT
+        if path is self._doubt_seen:
+            path.alarmed_at = now
         self.schedule.succeed()
         self._changes.append(Change("repaired", before, describe(path), "echo", lasted))
 
@@ -479,10 +477,10 @@ class Traversal:
             return path
         if source == RELAYED:
             return None
-        return self._paths.find_pinged(transaction)
+        return self.path_table.find_pinged(transaction)
 
     def _find(self, endpoint: Endpoint) -> Path | None:
-        return self.relay if endpoint == RELAYED else self._paths.get(endpoint)
+        return self.relay if endpoint == RELAYED else self.path_table.get(endpoint)
 
     def _expect_successor(self, path: Path, now: float) -> None:
         """Duplicate until an echo decides whether the peer has moved to `path`."""

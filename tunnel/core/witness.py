@@ -77,8 +77,8 @@ class Witness:
         if about is None or about is asker or not self._answering.take(asker.key.data, now):
             return
         # Not by the paths in use: whoever asks has just moved, perhaps, and is not proven there.
-        asker_at = source if source != RELAYED else asker.traversal.heard_at
-        about_at = about.traversal.heard_at
+        asker_at = source if source != RELAYED else asker.traversal.path_table.heard_at
+        about_at = about.traversal.path_table.heard_at
         if asker_at is None or about_at is None or not about.session.is_established(now):
             return
         self._messages.append(Message(asker, asker_at, Seen(where.member, about_at).pack()))
