@@ -509,6 +509,23 @@ def test_repaired_on_another_path() -> None:
     assert pair.a.changes[-1][1:3] == ("changed", f"peer-reflexive {B_MOVED}")
 
 
+def test_the_lateness_of_a_left_path_is_no_false_alarm_of_the_next() -> None:
+    """Otherwise the new path would do without the precaution for a minute."""
+    pair = Pair().direct()
+    pair.cut_direct()
+    for end in (pair.a, pair.b):
+        end.traversal.note_activity(pair.now)
+    pair.run(0.6)
+    assert pair.states == (DOUBT, DOUBT)
+    pair.ways |= {("a", B_MOVED): A, ("b", A): B_MOVED}
+    pair.a.traversal.note_moved(Candidate(REFLEXIVE, B_MOVED), pair.now)
+    for _ in range(10):
+        pair.a.traversal.note_activity(pair.now)
+        pair.run(0.1)
+    assert pair.routes()[0] == (B_MOVED,)
+    assert pair.a.traversal.best.alarmed_at == float("-inf")
+
+
 def test_lost_after_ten_seconds_of_doubt() -> None:
     pair = Pair().direct()
     pair.cut_direct()

@@ -431,7 +431,7 @@ class Traversal:
         elif self.state is TraversalState.DOUBT or best.is_doubtful(now):
             if self.state is TraversalState.DIRECT:
                 self._begin_doubt(best, now)
-            self.best, path.used_since = path, now
+            self.best, path.used_since, self._is_late = path, now, False
             self._end_doubt(path, now)
         elif path.is_successor and (best.received_at or 0.0) <= (path.received_at or 0.0):
             self._use(path, now, "peer moved")
