@@ -67,8 +67,9 @@ class IntroductionReceiver:
         peer.announced_at = announcement.issued
         peer.is_online, peer.has_left = True, False
         peer.traversal.set_candidates(self._announcer.admit_introduced(message, announcement))
+        is_new = message.channel not in (0, peer.channel)
         self._peers.set_channel(peer, message.channel)
-        peer.traversal.set_relay(bool(peer.channel), now)
+        peer.traversal.set_relay(bool(peer.channel), now, is_new=is_new)
         # Both sides start when the response has reached the initiator and its first frame us.
         settle = 1.5 * (message.peer_rtt / 1e6 + (self._registration.rtt or 0.0))
         is_smaller = self._own_key < message.peer

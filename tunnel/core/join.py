@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunnel.core.indices import IndexTable
-from tunnel.core.machine import RandomBytes, Transmit, WallClock
+from tunnel.core.machine import RandomBytes, Transmit, WallClock, draw_number, earliest
 from tunnel.core.membership import (
     NetworkIdentity,
     invitation_id,
@@ -68,7 +68,7 @@ class Joiner:
         self._inviter = PublicKey(join.inviter)
         self._wall_clock = wall_clock
         self._started_at = now
-        self._request_id = int.from_bytes(random_bytes(8), "little")
+        self._request_id = draw_number(random_bytes)
         indices: IndexTable[Session] = IndexTable(random_bytes)
         self._link = ServerSession(
             static=static,
@@ -113,7 +113,7 @@ class Joiner:
         if self.is_done:
             return None
         times = [self._link.session.get_timer(), self._next_at, self._silence_noticed_at()]
-        return min((at for at in times if at is not None), default=None)
+        return earliest(times)
 
     def handle_timer(self, now: float) -> None:
         if self.is_done:

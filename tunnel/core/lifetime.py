@@ -22,7 +22,7 @@ from __future__ import annotations
 import enum
 
 from tunnel.constants import KEEPALIVE_INTERVAL
-from tunnel.core.machine import RandomBytes
+from tunnel.core.machine import RandomBytes, draw_number
 from tunnel.wire.rendezvous import Probe
 
 STEPS = (12.0, 20.0, 35.0, 65.0, 100.0, 150.0)
@@ -125,7 +125,7 @@ class LifetimeProbe:
         self._probe(now, 0.0)
 
     def _probe(self, now: float, delay: float) -> None:
-        self._transaction = int.from_bytes(self._random_bytes(8), "little")
+        self._transaction = draw_number(self._random_bytes)
         self._probes.append(Probe(self._transaction, round(delay * 1000)))
         self._tries += 1
         self._at = now + RETRY
@@ -151,14 +151,13 @@ class LifetimeProbe:
         if self._failures < 2:
             self._warm(now)
             return
-        if self.is_exact or self.lifetime is None:
-            if self.lifetime is None:
-                self.keepalive_interval = KEEPALIVE_FLOOR
-            self.is_exact = True
+        is_refined, self.is_exact = self.is_exact, True
+        if self.lifetime is None:
+            self.keepalive_interval = KEEPALIVE_FLOOR
+        if is_refined or self.lifetime is None:
             self._rest(now)
             return
         # The steps are coarse, and every second between two keep-alives saves traffic.
-        self.is_exact = True
         self._failures = 0
         self._silence = (self.lifetime + self._silence) // 2
         self._warm(now)

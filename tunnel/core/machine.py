@@ -15,7 +15,7 @@ send :meth:`datagrams_to_send`, report events, re-arm at :meth:`get_timer`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from tunnel.wire.endpoint import Endpoint
@@ -25,6 +25,16 @@ RandomBytes = Callable[[int], bytes]
 """Like os.urandom: that many cryptographically random bytes."""
 WallClock = Callable[[], float]
 """Like time.time: seconds since the Unix epoch."""
+
+
+def earliest(times: Iterable[float | None]) -> float | None:
+    """The first of them that is set: what ``get_timer`` makes of its parts' timers."""
+    return min((at for at in times if at is not None), default=None)
+
+
+def draw_number(random_bytes: RandomBytes) -> int:
+    """64 random bits, which nobody else will draw: a transaction."""
+    return int.from_bytes(random_bytes(8), "little")
 
 
 class Transmit(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunnel.core.machine import RandomBytes
+from tunnel.core.machine import RandomBytes, draw_number, earliest
 from tunnel.core.path import RELAYED, Path
 from tunnel.core.traversal import Traversal, TraversalState
 from tunnel.wire.check import Ping, Pong
@@ -25,23 +25,24 @@ class MtuDiscovery:
     def limit(self, traversal: Traversal, now: float) -> int | None:
         """Bytes of the largest packet that passes whole by every way it would take; None: of any
         the interface gives."""
+        routes = traversal.routes(now)
         limits = [
             path.mtu.limit
             for path in (traversal.best, traversal.relay)
-            if path is not None and path.endpoint in traversal.routes(now)
+            if path is not None and path.endpoint in routes
         ]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def is_settled(self, traversal: Traversal) -> bool:
         """Whether `limit` will last: it may be told to others, who remember it for minutes."""
-        path = traversal.best or traversal.relay
+        path = traversal.in_use
         return (
             path is not None and path.mtu.is_settled and traversal.state is not TraversalState.DOUBT
         )
 
     def note_large(self, traversal: Traversal, now: float) -> None:
         """A packet of more than SMALLEST bytes is on its way."""
-        path = traversal.best or traversal.relay
+        path = traversal.in_use
         if path is not None:
             path.mtu.note_large(now)
 
@@ -58,7 +59,7 @@ class MtuDiscovery:
         for path in _used(traversal):
             path.mtu.search(self._interface_mtu, now)
             for size in path.mtu.take_sizes(now, path.rtt):
-                transaction = int.from_bytes(self._random_bytes(8), "little")
+                transaction = draw_number(self._random_bytes)
                 path.mtu.note_sent(transaction, size)
                 checks.append((path.endpoint, Ping(transaction, size).pack()))
         return checks
@@ -69,7 +70,7 @@ class MtuDiscovery:
 
     def take_news(self, traversal: Traversal) -> Path | None:
         """The path in use, if its limit is settled and another than the last one told."""
-        path = traversal.best or traversal.relay
+        path = traversal.in_use
         if path is None or not path.mtu.is_settled or path.mtu.limit in (None, self._told):
             return None
         self._told = path.mtu.limit or 0
@@ -77,7 +78,7 @@ class MtuDiscovery:
 
     def get_timer(self, traversal: Traversal) -> float | None:
         times = [path.mtu.get_timer() for path in _used(traversal)]
-        return min((at for at in times if at is not None), default=None)
+        return earliest(times)
 
 
 def _used(traversal: Traversal) -> list[Path]:

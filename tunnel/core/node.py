@@ -30,11 +30,10 @@ from tunnel.core.indices import IndexTable
 from tunnel.core.introductions import IntroductionReceiver
 from tunnel.core.inviter import Inviter
 from tunnel.core.lifetime import LifetimeProbe
-from tunnel.core.machine import RandomBytes, Transmit, WallClock
+from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest
 from tunnel.core.membership import InvitationLedger
 from tunnel.core.outbound import FIRST_IP, Outbound
 from tunnel.core.path import RELAYED
-from tunnel.core.path_mtu import SMALLEST
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
 from tunnel.core.rebind import RebindPolicy
@@ -202,11 +201,9 @@ class Node:
                 self.drops["sent: no route"] += 1
                 continue
             peer.traversal.note_activity(now)
-            if self._outbound.send(peer, packet, now):
+            if self._outbound.send(peer, packet, now, answers):
                 peer.counters.tx_packets += 1
                 peer.counters.tx_bytes += len(packet)
-                if len(packet) > SMALLEST and (answer := peer.answer_too_big(packet, now)):
-                    answers.append(answer)
             else:
                 peer.staged.append(bytes(packet))
                 self._wake(peer, now)
@@ -252,7 +249,7 @@ class Node:
     def get_timer(self) -> float | None:
         times = [self.registration.get_timer(), self.lifetime.get_timer()]
         times += [peer.get_timer() for peer in self.peers]
-        return min((at for at in times if at is not None), default=None)
+        return earliest(times)
 
     def handle_timer(self, now: float) -> None:
         self.registration.handle_timer(now)

@@ -36,9 +36,12 @@ class Outbound:
     def add(self, transmits: Iterable[Transmit]) -> None:
         self._transmits += transmits
 
-    def send(self, peer: Peer, payload: bytes, now: float) -> bool:
+    def send(
+        self, peer: Peer, payload: bytes, now: float, answers: list[bytes] | None = None
+    ) -> bool:
         """Seal and send by the traversal's routes, in fragments where it is too large for one of
-        them. False: no keys or no way yet."""
+        them; what its sender is to be told of that goes into `answers`. False: no keys or no way
+        yet."""
         if not peer.traversal.routes(now):
             return False
         if len(payload) > SMALLEST:
@@ -46,7 +49,11 @@ class Outbound:
             if limit is not None and len(payload) > limit:
                 parts = split_packet(payload, limit, peer.next_fragmented())
                 # If there are keys for the first, there are for the others.
-                return all(self._send_whole(peer, part, now) for part in parts)
+                is_sent = all(self._send_whole(peer, part, now) for part in parts)
+                if is_sent and answers is not None:
+                    answer = peer.answer_too_big(payload, limit, now)
+                    answers += [answer] if answer else []
+                return is_sent
         return self._send_whole(peer, payload, now)
 
     def _send_whole(self, peer: Peer, payload: bytes, now: float) -> bool:
@@ -73,23 +80,27 @@ class Outbound:
         """Seal and send by one way, whatever the traversal thinks of it."""
         frame = peer.session.seal(payload, now)
         if frame is not None:
-            dont_fragment = bool(payload) and is_padded_ping(payload)
-            self.emit(peer, frame, endpoint, dont_fragment=dont_fragment)
+            self.emit(peer, frame, endpoint, dont_fragment=is_padded_ping(payload))
 
     def send_handshakes(self, peer: Peer, now: float) -> None:
-        is_connected = self._registration.is_connected
-        is_urgent = peer.session.has_repeated or not peer.session.is_established(now)
-        for datagram in peer.session.take_datagrams():
-            routes = list(peer.traversal.routes(now))
-            if is_urgent and peer.traversal.relay is not None and RELAYED not in routes:
-                # Without keys no echo tells whether the path is still good.
-                routes.append(RELAYED)
-            if RELAYED in routes and not is_connected:
-                routes.remove(RELAYED)
-            if not routes or (is_urgent and RELAYED not in routes):
-                routes = list(dict.fromkeys([*routes, *self.guess_endpoints(peer)]))
+        datagrams = peer.session.take_datagrams()
+        routes = self._handshake_routes(peer, now) if datagrams else []
+        for datagram in datagrams:
             for endpoint in routes:
                 self.emit(peer, datagram, endpoint)
+
+    def _handshake_routes(self, peer: Peer, now: float) -> list[Endpoint]:
+        """Those of frames; without keys no echo tells whether they are still good, so then, and
+        when the first attempt is in vain, the relay too, or where there is none, guesses."""
+        routes = list(peer.traversal.routes(now))
+        is_urgent = peer.session.has_repeated or not peer.session.is_established(now)
+        if is_urgent and peer.traversal.relay is not None and RELAYED not in routes:
+            routes.append(RELAYED)
+        if RELAYED in routes and not self._registration.is_connected:
+            routes.remove(RELAYED)
+        if not routes or (is_urgent and RELAYED not in routes):
+            routes = list(dict.fromkeys([*routes, *self.guess_endpoints(peer)]))
+        return routes
 
     def emit(
         self, peer: Peer, datagram: bytes, endpoint: Endpoint, *, dont_fragment: bool = False

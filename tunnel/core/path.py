@@ -15,8 +15,9 @@ DOUBT_FLOOR = 0.25
 DOUBT_RTTS = 3.0
 """An echo this late puts the path in doubt: max(250 ms, 3 × RTT). Doubt only duplicates, so it may
 come early; links with a 700 ms round trip are given 2.1 s."""
-ECHO_SPACING = 0.1
-"""Seconds between echoes of a path that carries traffic."""
+ECHO_INTERVAL = 0.1
+"""Seconds between echoes of a path that carries traffic: with Path.doubt_after this bounds a
+failure's discovery to 350 ms."""
 CHANCE = 0.001
 """A path that loses packets all the time is given as many echoes more as make it less likely than
 this that chance alone ate them all: 5 at 20 % of echoes lost, 10 at 50 %. Up to DOUBT_CEILING."""
@@ -116,7 +117,7 @@ class Path:
         if self.echo_loss < 0.05:
             return patience
         in_a_row = math.log(CHANCE) / math.log(min(self.echo_loss, 0.9))
-        return max(patience, min(rtt + ECHO_SPACING * in_a_row, DOUBT_CEILING))
+        return max(patience, min(rtt + ECHO_INTERVAL * in_a_row, DOUBT_CEILING))
 
     def doubted_from(self) -> float | None:
         """The moment from which it is in doubt, if no echo comes until then; None: none is due."""

@@ -16,7 +16,7 @@ from tunnel.core.events import (
     PeersChanged,
     SessionEstablished,
 )
-from tunnel.core.machine import RandomBytes
+from tunnel.core.machine import RandomBytes, earliest
 from tunnel.core.mtu_discovery import MtuDiscovery
 from tunnel.core.path import Change, describe
 from tunnel.core.ratelimit import TokenBucket
@@ -77,8 +77,6 @@ class Peer:
         self.reassembler = Reassembler()
         self.channel = 0
         """Number by which the server relays for this pair; 0: it does not."""
-        self.has_new_channel = False
-        """Since frames were last sent again."""
         self.instance: int | None = None
         self.announced_at = 0
         self.is_online = False
@@ -154,10 +152,9 @@ class Peer:
         self._fragmented = (self._fragmented + 1) & 0xFFFFFFFF
         return self._fragmented
 
-    def answer_too_big(self, packet: bytes, now: float) -> bytes | None:
+    def answer_too_big(self, packet: bytes, limit: int, now: float) -> bytes | None:
         """What to tell the sender of a packet that goes in fragments, so that the next fit."""
-        limit = self.mtu.limit(self.traversal, now)
-        if limit is None or len(packet) <= limit or not self.mtu.is_settled(self.traversal):
+        if not self.mtu.is_settled(self.traversal):
             return None
         answer = answer_too_big(packet, limit)
         return answer if answer and self._too_big_answers.take(now) else None
@@ -189,7 +186,7 @@ class Peer:
         times = [self.session.get_timer(), self._initiate_at]
         if self.has_keys:
             times += [self.traversal.get_timer(), self.mtu.get_timer(self.traversal)]
-        return min((at for at in times if at is not None), default=None)
+        return earliest(times)
 
     def handle_timer(self, now: float) -> None:
         self.session.handle_timer(now)
@@ -289,7 +286,7 @@ class Peer:
     def _note_late(self, now: float) -> None:
         """A frame has come after later ones. If that is too soon for an answer to our asking, the
         network itself brings frames out of order, and asking was in vain."""
-        path = self.traversal.best or self.traversal.relay
+        path = self.traversal.in_use
         if path is not None and path.rtt is not None and now - self._asked_at < 0.9 * path.rtt:
             self._asks_from = now + REORDERED_FOR
 
@@ -307,12 +304,6 @@ class Peer:
         """Frames that may never have arrived, to be sent again: sealed as they are, so that the
         peer drops those that had."""
         since = self.traversal.take_resend_since()
-        best = self.traversal.best
-        if self.has_new_channel and best is not None:
-            # What was relayed since the server forgot the old channel went nowhere.
-            is_in_doubt = self.traversal.state is TraversalState.DOUBT
-            since = best.proof_sent_at if is_in_doubt else since
-        self.has_new_channel = False
         if since is None:
             return []
         return [frame for at, frame in self.recent if at >= since]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tunnel.constants import KEEPALIVE_INTERVAL, TUNNEL_MTU
+from tunnel.constants import KEEPALIVE_INTERVAL
 from tunnel.core.events import Event, PeerIntroduced, PeersChanged
 from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, WallClock
@@ -29,7 +29,7 @@ class PeerTable:
         indices: IndexTable[Session],
         random_bytes: RandomBytes,
         wall_clock: WallClock,
-        interface_mtu: int = TUNNEL_MTU,
+        interface_mtu: int,
     ) -> None:
         self.routes: RoutingTable[Peer] = RoutingTable()
         """Whose an inner address is."""
@@ -71,7 +71,6 @@ class PeerTable:
     def set_channel(self, peer: Peer, channel: int) -> None:
         """The server's number for the pair; 0: it does not relay."""
         self._by_channel.pop(peer.channel, None)
-        peer.has_new_channel = channel not in (0, peer.channel)
         peer.channel = channel
         if channel:
             self._by_channel[channel] = peer

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL
 from tunnel.core.events import Event, MappingMoved, ServerLost, ServerRegistered
-from tunnel.core.machine import RandomBytes, Transmit
+from tunnel.core.machine import RandomBytes, Transmit, draw_number, earliest
 from tunnel.core.server_session import ServerSession
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.handshake import Response
@@ -180,7 +180,7 @@ class Registration:
 
     def get_timer(self) -> float | None:
         times = [self.link.session.get_timer(), self._next_at, self._complain_at]
-        return min((at for at in times if at is not None), default=None)
+        return earliest(times)
 
     def handle_timer(self, now: float) -> None:
         self.link.session.handle_timer(now)
@@ -246,7 +246,7 @@ class Registration:
             self._send_echo(self.link.endpoint, now, is_main=True)
 
     def _send_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> None:
-        transaction = int.from_bytes(self._random_bytes(8), "little")
+        transaction = draw_number(self._random_bytes)
         if len(self._echoes) >= 16:
             self._echoes.pop(next(iter(self._echoes)))
         self._echoes[transaction] = (now, is_main)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from tunnel.constants import REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME
 from tunnel.core.indices import IndexTable
-from tunnel.core.machine import Buffer, RandomBytes, WallClock
+from tunnel.core.machine import Buffer, RandomBytes, WallClock, earliest
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.cookie import CookieChecker, CookieGenerator
 from tunnel.noise.handshake import Construction, Initiator, ReceivedInitiation
@@ -252,7 +252,7 @@ class Session:
 
     def get_timer(self) -> float | None:
         times = [self._retransmit_at, self._expiry(), self._renewal()]
-        return min((at for at in times if at is not None), default=None)
+        return earliest(times)
 
     def handle_timer(self, now: float) -> None:
         expiry = self._expiry()

@@ -23,8 +23,8 @@ import enum
 from collections.abc import Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL, MAX_UNANSWERED_CHECKS
-from tunnel.core.machine import RandomBytes
-from tunnel.core.path import ECHO_SPACING, RELAYED, Change, Path, describe, is_clearly_better
+from tunnel.core.machine import RandomBytes, draw_number, earliest
+from tunnel.core.path import ECHO_INTERVAL, RELAYED, Change, Path, describe, is_clearly_better
 from tunnel.core.path_table import PathTable
 from tunnel.core.punch_schedule import PunchSchedule
 from tunnel.wire.candidate import Candidate, CandidateKind
@@ -35,8 +35,6 @@ LOST_AFTER = 10.0
 """Seconds of doubt after which a path is no longer used, nor echoed."""
 ACTIVE_FOR = 1.0
 """Seconds after the last packet during which a path counts as carrying traffic."""
-ECHO_INTERVAL = ECHO_SPACING
-"""With Path.doubt_after this bounds a failure's discovery to 350 ms."""
 RELAY_ECHO_INTERVAL = 1.0
 """The relay carries traffic too, but nothing is won by noticing its failure sooner."""
 FORMER_ECHO_INTERVAL = 1.0
@@ -112,6 +110,11 @@ class Traversal:
         successor.credit -= size
         return (*self.routes(now), successor.endpoint)
 
+    @property
+    def in_use(self) -> Path | None:
+        """The direct path; without one, the relay."""
+        return self.best or self.relay
+
     def paths(self) -> list[Path]:
         return list(self.path_table)
 
@@ -141,8 +144,10 @@ class Traversal:
     def add_candidate(self, candidate: Candidate) -> None:
         self.path_table.add_candidate(candidate)
 
-    def set_relay(self, is_available: bool, now: float) -> None:
-        """Whether there is a channel through the server."""
+    def set_relay(self, is_available: bool, now: float, *, is_new: bool = False) -> None:
+        """Whether there is a channel through the server, and whether it is another than before."""
+        if is_new and self.best is not None and self.state is TraversalState.DOUBT:
+            self._resend_since = self.best.proof_sent_at  # What went by the old one went nowhere.
         if not is_available:
             self.relay = None
         elif self.relay is None:
@@ -280,7 +285,7 @@ class Traversal:
         path = self._find(source)
         if path is None:
             return
-        reply = self._transaction()
+        reply = draw_number(self._random_bytes)
         path.note_reply(reply, now)
         observed = UNOBSERVED if source == RELAYED else source
         self._checks.append((source, Pong(ping.transaction, reply, observed).pack()))
@@ -319,7 +324,7 @@ class Traversal:
         if self.best:
             times.append(self._doubt_timer())
         times += [self._next_echo(path) for path in self._watched()]
-        return min((at for at in times if at is not None), default=None)
+        return earliest(times)
 
     def handle_timer(self, now: float) -> None:
         for _ in range(self.schedule.count_due_rounds(now)):
@@ -377,8 +382,8 @@ class Traversal:
         assert self.best is not None
         if self.state is TraversalState.DOUBT:
             return self._doubt_since + LOST_AFTER
-        times = (self.best.doubted_from(), None if self._is_late else self.best.late_from())
-        return min((at for at in times if at is not None), default=None)
+        late_from = None if self._is_late else self.best.late_from()
+        return earliest((self.best.doubted_from(), late_from))
 
     def _watch_best(self, now: float) -> None:
         best = self.best
@@ -488,11 +493,8 @@ class Traversal:
         self._ping(path, now)
 
     def _ping(self, path: Path, now: float, size: int = 12) -> int:
-        transaction = self._transaction()
+        transaction = draw_number(self._random_bytes)
         path.note_ping(transaction, now)
         self.checks_sent += 1
         self._checks.append((path.endpoint, Ping(transaction, size).pack()))
         return transaction
-
-    def _transaction(self) -> int:
-        return int.from_bytes(self._random_bytes(8), "little")

@@ -123,7 +123,7 @@ class Seen(NamedTuple):
 
 def is_padded_ping(payload: bytes) -> bool:
     """Whether it asks if so large a datagram passes: fragmented it would not tell."""
-    return payload[0] == PING and len(payload) > _TRANSACTION.size
+    return len(payload) > _TRANSACTION.size and payload[0] == PING
 
 
 Check = Ping | Pong | Confirm | CallMe | GoodBye | Missing | Where | Seen
