@@ -1,4 +1,4 @@
-"""What happens to the path. Each returns when counting begins, or 0 for the stream's beginning."""
+"""What happens to the path. Those that return a time count from then."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ SUSPENDED = 60.0
 """Seconds."""
 
 
-def nothing(trial: Trial) -> float:
+def nothing(trial: Trial) -> None:
     """The control."""
     trial.disturbed()
-    return 0.0
 
 
-def flush_left(trial: Trial) -> float:
+def flush_left(trial: Trial) -> None:
     """Left's router forgets its mappings; it will give the same ports again."""
     trial.disturbed()
     trial.site.left_router.flush_mappings()
-    return 0.0
 
 
-def flush_both(trial: Trial) -> float:
+def flush_both(trial: Trial) -> None:
     """Both routers do, at once."""
     routers = (trial.site.left_router, trial.site.right_router)
     threads = [threading.Thread(target=router.flush_mappings) for router in routers]
@@ -37,35 +35,31 @@ def flush_both(trial: Trial) -> float:
         thread.start()
     for thread in threads:
         thread.join()
-    return 0.0
 
 
-def reboot_left(trial: Trial) -> float:
+def reboot_left(trial: Trial) -> None:
     """Left's router forgets its mappings and gives out other ports. Links stay up."""
     trial.disturbed()
     trial.site.left_router.reboot()
-    return 0.0
 
 
-def change_address(trial: Trial) -> float:
+def change_address(trial: Trial) -> None:
     """Left's router gets another public address."""
     trial.disturbed()
     trial.site.left_router.change_public_address(LEFT_PUBLIC_LATER)
-    return 0.0
 
 
-def move_left(trial: Trial) -> float:
+def move_left(trial: Trial) -> None:
     """Left is plugged into another router: its interface, address and route are new."""
     trial.disturbed()
     trial.site.left.attach(trial.site.elsewhere)
-    return 0.0
 
 
-def flush_without_server(trial: Trial) -> float:
+def flush_without_server(trial: Trial) -> None:
     """The server is killed; 3 s later left's router forgets its mappings."""
     trial.contender.kill_server()
     time.sleep(3.0)
-    return flush_left(trial)
+    flush_left(trial)
 
 
 def suspend_left(trial: Trial) -> float:
@@ -101,7 +95,7 @@ def freeze_left(trial: Trial, wake: Callable[[], None] = lambda: None) -> float:
     return begin
 
 
-def block_one_way(trial: Trial) -> float:
+def block_one_way(trial: Trial) -> None:
     """Left's router drops what comes from right's, and nothing else, for good."""
     trial.disturbed()
     # Before conntrack, which so does not see those packets either.
@@ -112,4 +106,3 @@ def block_one_way(trial: Trial) -> float:
                 iifname wan ip saddr {RIGHT_PUBLIC} meta l4proto udp drop
             }}
         }}""")
-    return 0.0

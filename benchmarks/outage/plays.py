@@ -28,11 +28,11 @@ IDLE_INTERVAL = 0.1
 
 
 def under_stream(
-    disturb: Callable[[Trial], float], *, at_least: float = 0.0, left_sends: bool = True
+    disturb: Callable[[Trial], float | None], *, at_least: float = 0.0, left_sends: bool = True
 ) -> Play:
     """Play with the stream on, for the contender's patience or `at_least` so many seconds.
 
-    `disturb` returns when (CLOCK_MONOTONIC) the counting begins; 0 for the stream's beginning.
+    `disturb` returns when (CLOCK_MONOTONIC) the counting begins; None: with the stream.
     """
 
     def play(trial: Trial) -> dict[str, Figures]:
