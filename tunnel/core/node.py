@@ -1,12 +1,7 @@
 """A node: demultiplexes what arrives, routes what leaves, and owns registration and peers.
 
-It routes; it contains neither sessions nor punching. Inbound:
-
-1. first byte → handshake, frame, or relay envelope (which holds one of the former);
-2. index → session → peer (or the server);
-3. payload → IP packet for the TUN interface, or a check for the peer's traversal.
-
-Outbound: IP packet → longest prefix → peer → session seals → the traversal's routes, one or two.
+It routes; it contains neither sessions nor punching. What arrives goes through ``Inbound``; what
+leaves: IP packet → longest prefix → peer → session seals → the traversal's routes, one or two.
 """
 
 from __future__ import annotations
@@ -20,19 +15,19 @@ from tunnel.core.configuration import LocalInterface, NodeConfig
 from tunnel.core.events import (
     Event,
     PathChanged,
-    PeerGone,
     PingAnswered,
     RebindWanted,
     ServerRegistered,
 )
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
+from tunnel.core.inbound import Inbound
 from tunnel.core.indices import IndexTable
 from tunnel.core.introductions import IntroductionReceiver
 from tunnel.core.inviter import Inviter
 from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest
 from tunnel.core.membership import InvitationLedger
-from tunnel.core.outbound import FIRST_IP, Outbound
+from tunnel.core.outbound import Outbound
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
@@ -45,31 +40,11 @@ from tunnel.core.witness import Witness
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PublicKey
-from tunnel.wire.candidate import Candidate, CandidateKind
 from tunnel.wire.check import (
-    CallMe,
-    Confirm,
     GoodBye,
-    Missing,
-    Ping,
-    Pong,
-    Seen,
-    Where,
-    parse_check,
 )
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.fragment import FRAGMENT, parse_fragment
-from tunnel.wire.handshake import (
-    COOKIE_REPLY,
-    INITIATION,
-    RESPONSE,
-    parse_cookie_reply,
-    parse_response,
-)
 from tunnel.wire.packet import parse_ip_header
-from tunnel.wire.relay import RELAY, pack_relay, parse_relay
-from tunnel.wire.rendezvous import Echoed
-from tunnel.wire.transport import TRANSPORT, parse_header
 
 KEEPALIVE_PAYLOAD = b""
 SECOND_SOCKET = 1
@@ -90,13 +65,12 @@ class Node:
         self.inviter = Inviter(config, ledger, random_bytes, wall_clock)
         self.drops: Counter[str] = Counter()
         """Reason → datagrams and packets dropped for it."""
-        self._indices: IndexTable[Session] = IndexTable(random_bytes)
-        self._handshakes = HandshakeReceiver(PUNCHTUN, config.static, random_bytes)
+        indices: IndexTable[Session] = IndexTable(random_bytes)
         link = ServerSession(
             static=config.static,
             server_key=PublicKey(config.server.public_key),
             access_token=config.server.access_token,
-            indices=self._indices,
+            indices=indices,
             random_bytes=random_bytes,
             wall_clock=wall_clock,
         )
@@ -104,14 +78,14 @@ class Node:
         self.peers = PeerTable(
             static=config.static,
             identity=config.identity,
-            indices=self._indices,
+            indices=indices,
             random_bytes=random_bytes,
             wall_clock=wall_clock,
             interface_mtu=config.mtu,
         )
         self._announcer = Announcer(config, random_bytes, wall_clock)
         own_key = config.certificate.key
-        self._introductions = IntroductionReceiver(
+        introductions = IntroductionReceiver(
             own_key, self.registration, self._announcer, self.peers, self.inviter
         )
         self.lifetime = LifetimeProbe(random_bytes)
@@ -119,6 +93,17 @@ class Node:
         self._events: deque[Event] = deque()
         self._outbound = Outbound(self.registration, self._announcer)
         self._witness = Witness(self.peers, self._announcer)
+        self._inbound = Inbound(
+            indices=indices,
+            handshakes=HandshakeReceiver(PUNCHTUN, config.static, random_bytes),
+            registration=self.registration,
+            peers=self.peers,
+            announcer=self._announcer,
+            introductions=introductions,
+            lifetime=self.lifetime,
+            witness=self._witness,
+            outbound=self._outbound,
+        )
         for known in config.known_peers:
             try:
                 self.peers.remember(known.certificate, known.endpoints)
@@ -219,7 +204,7 @@ class Node:
         packets: list[bytes] = []
         for datagram in datagrams:
             try:
-                self._receive(datagram, source, now, packets, local)
+                self._inbound.receive(datagram, source, now, packets, local)
             except (Malformed, AuthenticationFailed) as error:
                 self.drops[str(error)] += 1
             except CookieDemanded as demand:
@@ -261,137 +246,6 @@ class Node:
             self._events.append(RebindWanted())
         self._collect(now)
 
-    # Inbound
-
-    def _receive(
-        self, datagram: bytes, source: Endpoint, now: float, packets: list[bytes], local: int
-    ) -> None:
-        kind = datagram[0] if datagram else 0
-        if kind == TRANSPORT:
-            self._receive_frame(datagram, source, now, packets, local)
-        elif kind == RELAY:
-            if not self.registration.link.is_server(source):
-                raise Malformed("relay envelope not from the server")
-            channel, inner = parse_relay(datagram)
-            if not self.peers.has_channel(channel) or inner[0] == RELAY:
-                raise Malformed("unknown channel")
-            try:
-                self._receive(inner, RELAYED, now, packets, local)
-            except CookieDemanded as demand:
-                # Back through the relay: a relayed peer must be able to come in under load too.
-                raise CookieDemanded(pack_relay(channel, demand.datagram)) from None
-        elif kind == INITIATION:
-            self._receive_initiation(datagram, source, now)
-        elif kind == RESPONSE:
-            self._receive_response(datagram, source, now)
-        elif kind == COOKIE_REPLY:
-            reply = parse_cookie_reply(datagram)
-            self._find_session(reply.receiver).receive_cookie(reply, now)
-        else:
-            raise Malformed("unknown type")
-
-    def _find_session(self, index: int) -> Session:
-        session = self._indices.get(index)
-        if session is None:
-            raise AuthenticationFailed("unknown receiver")
-        return session
-
-    def _receive_initiation(self, datagram: bytes, source: Endpoint, now: float) -> None:
-        # A cookie is bound to an address; the relay's stands for all that come through it.
-        claimed = source if source != RELAYED else self.registration.link.endpoint
-        if claimed is None:
-            raise Malformed("relayed by no server")
-        received = self._handshakes.receive(datagram, claimed, now)
-        peer = self.peers.get(received.remote_static.data)
-        if peer is None:
-            raise AuthenticationFailed("initiation of a stranger")
-        response = peer.session.receive_initiation(received, now)
-        if response is None:
-            raise AuthenticationFailed("initiation replayed")
-        self._outbound.emit(peer, response, source)
-
-    def _receive_response(self, datagram: bytes, source: Endpoint, now: float) -> None:
-        response = parse_response(datagram)
-        session = self._find_session(response.receiver)
-        if session is self.registration.link.session:
-            self.registration.receive_response(response, source, now)
-            return
-        session.receive_response(response, now)
-        self._note_keys(self.peers.of_session(session), now)
-
-    def _receive_frame(
-        self, datagram: bytes, source: Endpoint, now: float, packets: list[bytes], local: int
-    ) -> None:
-        receiver, counter = parse_header(datagram)
-        session = self._find_session(receiver)
-        if session is self.registration.link.session:
-            if not self.registration.link.is_server(source):
-                raise AuthenticationFailed("server's frame from elsewhere")
-            message = self.registration.link.open(datagram, now)
-            if isinstance(message, Echoed) and self.lifetime.receive(message.transaction, now):
-                return
-            if message is not None and local == 0:
-                news = self.registration.receive(message, now)
-                if news is not None:
-                    self._events.extend(self._introductions.receive(news, now))
-            return
-        if local != 0:
-            raise AuthenticationFailed("frame of a peer to another socket")
-        peer = self.peers.of_session(session)
-        try:
-            payload = session.open(receiver, counter, datagram, now)
-        except AuthenticationFailed as error:
-            if str(error) == "replay":
-                peer.counters.duplicates_dropped += 1
-            raise
-        peer.is_online, peer.has_left = True, False
-        peer.traversal.note_received(source, now, len(datagram))
-        self._note_keys(peer, now)
-        if session.skipped or session.was_late:
-            missing = peer.note_skipped(receiver, counter, now)
-            if missing is not None:
-                self._outbound.send(peer, missing.pack(), now)
-        if not payload:
-            return
-        if payload[0] >= FIRST_IP:
-            self._receive_packet(peer, payload, now, packets)
-        elif payload[0] == FRAGMENT:
-            packet = peer.reassembler.add(parse_fragment(payload), now)
-            if packet is not None:
-                self._receive_packet(peer, packet, now, packets)
-        else:
-            self._receive_check(peer, payload, source, now)
-
-    def _receive_packet(self, peer: Peer, payload: bytes, now: float, packets: list[bytes]) -> None:
-        header = parse_ip_header(payload)
-        if self.peers.routes.find(header.source) is not peer:
-            raise AuthenticationFailed("inner source is not the peer's")
-        peer.traversal.note_activity(now)
-        peer.counters.rx_packets += 1
-        peer.counters.rx_bytes += header.length
-        packets.append(payload[: header.length])
-
-    def _receive_check(self, peer: Peer, payload: bytes, source: Endpoint, now: float) -> None:
-        check = parse_check(payload)
-        traversal = peer.traversal
-        if isinstance(check, Ping):
-            traversal.receive_ping(check, source, now)
-        elif isinstance(check, Pong):
-            peer.receive_pong(check, source, now)
-        elif isinstance(check, Confirm):
-            traversal.receive_confirm(check, source, now)
-        elif isinstance(check, Missing):
-            self._outbound.send_again(peer, peer.find_sent(check), now)
-        elif isinstance(check, Where):
-            self._witness.answer(check, peer, source, now)
-        elif isinstance(check, Seen):
-            self._witness.learn(check, peer, now)
-        elif isinstance(check, CallMe):
-            admitted = self._announcer.admit(check.candidates)
-            traversal.receive_call(CallMe(check.start, admitted), now)
-        else:
-            self._lose_peer(peer, "it said good-bye")
-
     # Outbound
 
     def _wake(self, peer: Peer, now: float) -> None:
@@ -403,6 +257,7 @@ class Node:
 
     def _collect(self, now: float) -> None:
         """Gather what the parts want sent and reported."""
+        self._events.extend(self._inbound.take_events())
         self._announce(now)
         for event in self.registration.take_events():
             if isinstance(event, ServerRegistered) and self.lifetime.get_timer() is None:
@@ -450,32 +305,7 @@ class Node:
             self.registration.keepalive_interval = interval
             self.peers.set_keepalive_interval(interval)
 
-    def _note_keys(self, peer: Peer, now: float) -> None:
-        is_rekey = peer.has_keys
-        if not peer.note_keys(now):
-            return
-        if not is_rekey:
-            self._events.append(peer.handshake_event(now))
-        guesses = [] if peer.traversal.routes(now) else self._outbound.guess_endpoints(peer)
-        for endpoint in guesses:
-            peer.traversal.add_candidate(Candidate(CandidateKind.HOST, endpoint))
-        if guesses:
-            peer.traversal.punch(now, "remembered endpoint")
-        # The responder may use the new keys only when it has heard them once (white paper §5.4.5).
-        staged, peer.staged = peer.staged, deque(maxlen=peer.staged.maxlen)
-        if not staged:
-            self._outbound.send(peer, KEEPALIVE_PAYLOAD, now)
-        for packet in staged:
-            if self._outbound.send(peer, packet, now):
-                peer.counters.tx_packets += 1
-                peer.counters.tx_bytes += len(packet)
-
     # Membership and candidates
-
-    def _lose_peer(self, peer: Peer, reason: str) -> None:
-        peer.is_online, peer.has_left = False, True
-        peer.forget_keys()
-        self._events.append(PeerGone(peer.name, reason))
 
     def _announce(self, now: float) -> None:
         """Tell the server, and through it the peers, when our candidates have changed."""
