@@ -79,7 +79,9 @@ class Pair:
 
     def settle(self) -> None:
         for end, other in ((self.a, self.b), (self.b, self.a)):
-            for endpoint, payload in end.traversal.take_checks():
+            for endpoint, payload, *_ in end.traversal.take_checks():
+                if payload is None:
+                    continue  # An opener: it does not get there.
                 if endpoint != RELAYED:
                     end.kept.append(self.now)
                 if payload:
@@ -125,7 +127,7 @@ class Pair:
             end.changes.clear()
             end.sent.clear()
             end.kept.clear()
-            end.traversal.take_wants_introduction()
+            end.traversal.wishes.take_wants_introduction()
         return self
 
     @property

@@ -20,10 +20,10 @@ from tests.core.pair import (
     Pair,
 )
 from tunnel.constants import KEEPALIVE_INTERVAL
+from tunnel.core.echoes import RELAY_ECHO_INTERVAL
 from tunnel.core.path import DOUBT_FLOOR, ECHO_EVERY, LATE_FLOOR, RELAYED
 from tunnel.core.traversal import (
     LOST_AFTER,
-    RELAY_ECHO_INTERVAL,
 )
 from tunnel.wire.candidate import Candidate
 from tunnel.wire.check import Ping
@@ -35,7 +35,7 @@ from tunnel.wire.endpoint import Endpoint
 def test_idle_echoes_keep_the_mapping() -> None:
     pair = Pair().direct()
     pair.run(900)
-    interval = pair.a.traversal.keepalive_interval
+    interval = pair.a.traversal.echoes.keepalive_interval
     for end in (pair.a, pair.b):
         times = [pair.now - 900, *end.kept, pair.now]
         assert max(later - earlier for earlier, later in pairwise(times)) <= interval
@@ -60,8 +60,8 @@ def test_ask_is_answered_with_its_time() -> None:
     pair = Pair(delay=0.05).direct()
     transaction = pair.a.traversal.ask(B, pair.now)
     pair.run(1)
-    assert pair.a.traversal.take_answers() == [(transaction, pytest.approx(0.1), B)]
-    assert pair.a.traversal.take_answers() == []
+    assert pair.a.traversal.asking.take_answers() == [(transaction, pytest.approx(0.1), B)]
+    assert pair.a.traversal.asking.take_answers() == []
     assert pair.a.traversal.ask(VICTIM, pair.now) is None
 
 
@@ -92,7 +92,7 @@ def test_doubt_duplicates_at_once() -> None:
     assert pair.states[0] is DOUBT
     assert pair.routes()[0] == (B, RELAYED)
     assert pair.a.changes[0][1] == "doubted"
-    assert pair.a.traversal.take_wants_introduction()
+    assert pair.a.traversal.wishes.take_wants_introduction()
     assert "CallMe" in pair.a.kinds(RELAYED)
     assert pair.b.traversal.punches > 1, "the peer punches too"
 
@@ -107,9 +107,9 @@ def test_a_late_echo_is_a_precaution_and_no_change() -> None:
     pair.run(LATE_FLOOR + 0.01)
     assert pair.routes()[0] == (B, RELAYED)
     assert pair.states[0] is DIRECT
-    assert traversal.take_resend_since() is not None
-    assert traversal.take_wants_witness()
-    assert not traversal.take_wants_witness()
+    assert traversal.wishes.take_resend_since() is not None
+    assert traversal.wishes.take_wants_witness()
+    assert not traversal.wishes.take_wants_witness()
     pair.ways["b", A] = B
     pair.run(0.1)
     assert pair.a.changes == []
@@ -232,7 +232,7 @@ def test_traffic_elsewhere_does_not_quell_doubt() -> None:
 
 def test_a_single_lost_echo_is_asked_again_before_doubt() -> None:
     pair = Pair().direct()
-    interval = pair.a.traversal.keepalive_interval
+    interval = pair.a.traversal.echoes.keepalive_interval
     pair.cut(("b", A))
     while not any(isinstance(c, Ping) for _, _, c in pair.a.sent):
         pair.run(0.01)
@@ -296,13 +296,13 @@ def test_the_server_saw_it_move() -> None:
 def test_our_own_mapping_moved() -> None:
     """The peer's pongs say where it sees us."""
     pair = Pair().direct()
-    assert not pair.a.traversal.take_was_moved()
+    assert not pair.a.traversal.wishes.take_was_moved()
     moved = Endpoint(A.host, 4)
     pair.ways |= {("a", B): moved, ("b", moved): B}
     pair.a.traversal.echo_now(pair.now)
     pair.run(0.2)
-    assert pair.a.traversal.take_was_moved()
-    assert not pair.a.traversal.take_was_moved()
+    assert pair.a.traversal.wishes.take_was_moved()
+    assert not pair.a.traversal.wishes.take_was_moved()
 
 
 # The relay

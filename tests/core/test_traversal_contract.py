@@ -154,7 +154,9 @@ class Fate:
             assert (path.proven_at is None) == (path.rtt is None)
 
     def collect(self) -> None:
-        for endpoint, payload in self.traversal.take_checks():
+        for endpoint, payload, *_ in self.traversal.take_checks():
+            if payload is None:
+                continue
             check = parse_check(payload) if payload else None
             if isinstance(check, Ping):
                 self.pings.append((endpoint, check.transaction))

@@ -20,9 +20,23 @@ from tunnel.constants import MAX_UNANSWERED_CHECKS
 from tunnel.core.path import RELAYED
 from tunnel.core.path_table import FORGET_PATH_AFTER, MAX_PATHS
 from tunnel.core.punch_schedule import PUNCH_ROUNDS, RETRY_DELAYS
+from tunnel.core.traversal import OPENER_LEAD
 from tunnel.wire.candidate import Candidate, CandidateKind
 from tunnel.wire.check import UNOBSERVED, CallMe, Confirm, Ping, Pong, parse_check
 from tunnel.wire.endpoint import Endpoint
+
+
+def first_ping(pair: Pair) -> Ping:
+    """Of a punch that A has begun to all candidates: one, to B."""
+    pair.a.traversal.punch(pair.now, "introduction")
+    (opener,) = pair.a.traversal.take_checks()
+    assert (opener.endpoint, opener.payload) == (B, None)
+    pair.a.traversal.handle_timer(pair.now + OPENER_LEAD)
+    (check,) = pair.a.traversal.take_checks()
+    ping = parse_check(check.payload or b"")
+    assert isinstance(ping, Ping)
+    return ping
+
 
 # searching → direct
 
@@ -49,6 +63,7 @@ def test_three_messages_prove_a_path_to_both_ends() -> None:
     pair = Pair(delay=0.02)
     pair.b.traversal.set_candidates([])
     pair.a.traversal.punch(pair.now, "introduction")
+    pair.run(OPENER_LEAD)
     # A's next pings come at 20 ms and 60 ms; what follows is about the first.
     pair.run(0.021)
     assert pair.states == (SEARCHING, SEARCHING), "one direction is shown to B, none to A"
@@ -77,10 +92,7 @@ def test_one_sided_success_is_none() -> None:
 def test_a_pong_by_the_relay_proves_no_direct_path() -> None:
     pair = Pair()
     traversal = pair.a.traversal
-    traversal.punch(pair.now, "introduction")
-    ((_, payload),) = traversal.take_checks()
-    ping = parse_check(payload)
-    assert isinstance(ping, Ping)
+    ping = first_ping(pair)
     traversal.receive_pong(Pong(ping.transaction, 9, UNOBSERVED), RELAYED, pair.now + 0.02)
     assert traversal.state is SEARCHING
     assert traversal.take_checks() == [], "and no confirm"
@@ -91,7 +103,8 @@ def test_a_direct_pong_does_not_prove_the_relay() -> None:
     pair = Pair()
     traversal = pair.a.traversal
     traversal.ping_relay(pair.now)
-    ((endpoint, payload),) = traversal.take_checks()
+    ((endpoint, payload, *_),) = traversal.take_checks()
+    assert payload is not None
     ping = parse_check(payload)
     assert endpoint == RELAYED
     assert isinstance(ping, Ping)
@@ -111,8 +124,8 @@ def test_a_confirm_by_another_way_than_the_pong_proves_nothing(source: Endpoint)
     traversal.note_received(B, pair.now)
     traversal.note_received(source, pair.now)
     traversal.receive_ping(Ping(5), B, pair.now)
-    ((_, payload),) = traversal.take_checks()
-    pong = parse_check(payload)
+    triggered = traversal.take_checks()
+    pong = parse_check(triggered[-1].payload or b"")
     assert pong == Pong(5, pong.reply, B)  # type: ignore[union-attr]
     assert isinstance(pong, Pong)
     traversal.receive_confirm(Confirm(pong.reply), source, pair.now + 0.02)
@@ -129,9 +142,8 @@ def test_a_pong_nobody_asked_for_or_twice() -> None:
     traversal.note_received(B, pair.now)
     traversal.receive_pong(Pong(1, 2, A), B, pair.now)
     assert traversal.state is SEARCHING
-    traversal.punch(pair.now, "introduction")
-    ping = parse_check(traversal.take_checks()[0][1])
-    assert isinstance(ping, Ping)
+    traversal.take_checks()
+    ping = first_ping(pair)
     for _ in range(2):
         traversal.receive_pong(Pong(ping.transaction, 2, A), B, pair.now + 0.05)
     assert len(traversal.take_checks()) == 1, "one confirm"
@@ -174,7 +186,7 @@ def test_rounds_and_a_common_start() -> None:
     pair.a.traversal.punch(pair.now, "introduction", delay=0.5)
     pair.run(4)
     times = [at - 1000.0 for at, to, _ in pair.a.sent if to == B]
-    assert times == pytest.approx([0.5 + offset for offset in PUNCH_ROUNDS])
+    assert times == pytest.approx([0.5 + OPENER_LEAD + offset for offset in PUNCH_ROUNDS])
 
 
 def test_retries_become_gentler_and_never_end() -> None:
@@ -184,12 +196,13 @@ def test_retries_become_gentler_and_never_end() -> None:
     pair.run(3600)
     times = [at for at, to, _ in pair.a.sent if to == B]
     starts = [times[0], *(later for earlier, later in pairwise(times) if later - earlier > 1)]
-    pauses = [later - earlier - PUNCH_ROUNDS[-1] for earlier, later in pairwise(starts)]
+    length = OPENER_LEAD + PUNCH_ROUNDS[-1]
+    pauses = [later - earlier - length for earlier, later in pairwise(starts)]
     expected = [*RETRY_DELAYS, *[RETRY_DELAYS[-1]] * len(pauses)][: len(pauses)]
     assert pauses == pytest.approx(expected)
     assert len(pauses) > 20
-    assert pair.a.traversal.take_wants_introduction()
-    assert not pair.a.traversal.take_wants_introduction()
+    assert pair.a.traversal.wishes.take_wants_introduction()
+    assert not pair.a.traversal.wishes.take_wants_introduction()
 
 
 def test_unanswered_checks_are_bounded_per_endpoint() -> None:
@@ -197,7 +210,7 @@ def test_unanswered_checks_are_bounded_per_endpoint() -> None:
     traversal = pair.a.traversal
     traversal.set_candidates([Candidate(REFLEXIVE, VICTIM)])
     traversal.punch(pair.now, "introduction")
-    pair.run(PUNCH_ROUNDS[-1])
+    pair.run(OPENER_LEAD + PUNCH_ROUNDS[-1])
     assert len(pair.a.kinds(VICTIM)) == len(PUNCH_ROUNDS) <= MAX_UNANSWERED_CHECKS
 
 

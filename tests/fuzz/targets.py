@@ -264,7 +264,7 @@ def fuzz_traversal(data: bytes) -> None:
         timer = traversal.get_timer()
         if timer is not None and timer <= now:
             traversal.handle_timer(now)
-        sent += [payload for _, payload in traversal.take_checks()]
+        sent += [check.payload for check in traversal.take_checks() if check.payload is not None]
         assert traversal.best is None or traversal.best.proven_at is not None
         assert len(traversal.paths()) <= 64
 

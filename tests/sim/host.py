@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tests.sim.topology import Link, Router, Segment
+from tunnel.core.events import SocketsReleased
 from tunnel.core.machine import Buffer, Transmit
 from tunnel.wire.endpoint import Endpoint
 
@@ -241,6 +242,9 @@ class Host:
         next_event = getattr(machine, "next_event", None)
         while next_event is not None and (event := next_event()) is not None:
             self.events.append((self._internet.now, event))
+            if isinstance(event, SocketsReleased):
+                for local in event.locals:
+                    self.sockets.pop(local, None)
             if self.on_event is not None:
                 self.on_event(event)
         self._arm()

@@ -40,7 +40,10 @@ BOTH_WAYS = (AB, BA)
 
 
 class World:
-    def __init__(self, seed: int = 1, *, delay: float = 0.01, relay: bool = True) -> None:
+    def __init__(
+        self, seed: int = 1, *, delay: float = 0.01, relay: bool = True, may_guess: bool = True
+    ) -> None:
+        self._may_guess = may_guess
         self.net = VirtualInternet(seed, delay=delay)
         self.server_host = self.net.add_host(
             "server", "203.0.113.10", ports=(SERVER_PORT, SERVER_PORT + 1)
@@ -111,7 +114,14 @@ class World:
             wall_time=0,
         )
         node = Node(
-            NodeConfig(self._keys[name], identity, certificate, self._url, known_peers),
+            NodeConfig(
+                self._keys[name],
+                identity,
+                certificate,
+                self._url,
+                known_peers,
+                may_guess=self._may_guess,
+            ),
             now=host.now,
             random_bytes=host.random_bytes,
             wall_clock=host.wall_clock,

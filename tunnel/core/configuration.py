@@ -34,6 +34,8 @@ class NodeConfig:
     mtu: int = TUNNEL_MTU
     may_rebind: bool = True
     """Whether another local port may be taken when punching keeps failing from this one."""
+    may_guess: bool = True
+    """Whether ports may be guessed where they are not known: from many sockets, to many ports."""
     version: str = ""
 
 

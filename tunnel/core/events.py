@@ -122,6 +122,13 @@ class RebindWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketsReleased:
+    """Sockets that were opened for a ``Transmit.local`` and are not needed any more: close them."""
+
+    locals: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PeersChanged:
     """A certificate or endpoint worth remembering over a restart has changed."""
 
@@ -140,5 +147,6 @@ Event = (
     | PingAnswered
     | InvitationRedeemed
     | RebindWanted
+    | SocketsReleased
     | PeersChanged
 )

@@ -11,6 +11,7 @@ from collections import deque
 
 from tunnel.core.announcer import Announcer
 from tunnel.core.events import Event, PeerGone
+from tunnel.core.fresh_sockets import FIRST_FRESH
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
 from tunnel.core.introductions import IntroductionReceiver
@@ -19,6 +20,7 @@ from tunnel.core.outbound import FIRST_IP, Outbound
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
+from tunnel.core.port_guessing import PortGuessing
 from tunnel.core.registration import Registration
 from tunnel.core.session import Session
 from tunnel.core.witness import Witness
@@ -30,6 +32,7 @@ from tunnel.wire.check import (
     Missing,
     Ping,
     Pong,
+    Prediction,
     Seen,
     Where,
     parse_check,
@@ -62,6 +65,7 @@ class Inbound:
         announcer: Announcer,
         introductions: IntroductionReceiver,
         lifetime: LifetimeProbe,
+        guessing: PortGuessing,
         witness: Witness,
         outbound: Outbound,
     ) -> None:
@@ -72,6 +76,7 @@ class Inbound:
         self._announcer = announcer
         self._introductions = introductions
         self._lifetime = lifetime
+        self._guessing = guessing
         self._witness = witness
         self._outbound = outbound
         self._events: list[Event] = []
@@ -127,7 +132,7 @@ class Inbound:
         response = peer.session.receive_initiation(received, now)
         if response is None:
             raise AuthenticationFailed("initiation replayed")
-        self._outbound.emit(peer, response, source)
+        self._outbound.emit(peer, response, source, peer.traversal.local_of(source))
 
     def _receive_response(self, datagram: bytes, source: Endpoint, now: float) -> None:
         response = parse_response(datagram)
@@ -147,14 +152,17 @@ class Inbound:
             if not self._registration.link.is_server(source):
                 raise AuthenticationFailed("server's frame from elsewhere")
             message = self._registration.link.open(datagram, now)
-            if isinstance(message, Echoed) and self._lifetime.receive(message.transaction, now):
+            if isinstance(message, Echoed) and (
+                self._lifetime.receive(message.transaction, now)
+                or self._guessing.receive_echoed(message.transaction, message.observed, now)
+            ):
                 return
             if message is not None and local == 0:
                 news = self._registration.receive(message, now)
                 if news is not None:
                     self._events.extend(self._introductions.receive(news, now))
             return
-        if local != 0:
+        if 0 < local < FIRST_FRESH:
             raise AuthenticationFailed("frame of a peer to another socket")
         peer = self._peers.of_session(session)
         try:
@@ -164,7 +172,7 @@ class Inbound:
                 peer.counters.duplicates_dropped += 1
             raise
         peer.is_online, peer.has_left = True, False
-        peer.traversal.note_received(source, now, len(datagram))
+        peer.traversal.note_received(source, now, len(datagram), local)
         self._note_keys(peer, now)
         if session.skipped or session.was_late:
             missing = peer.note_skipped(receiver, counter, now)
@@ -179,7 +187,7 @@ class Inbound:
             if packet is not None:
                 self._receive_packet(peer, packet, now, packets)
         else:
-            self._receive_check(peer, payload, source, now)
+            self._receive_check(peer, payload, source, now, local)
 
     def _receive_packet(self, peer: Peer, payload: bytes, now: float, packets: list[bytes]) -> None:
         header = parse_ip_header(payload)
@@ -190,11 +198,13 @@ class Inbound:
         peer.counters.rx_bytes += header.length
         packets.append(payload[: header.length])
 
-    def _receive_check(self, peer: Peer, payload: bytes, source: Endpoint, now: float) -> None:
+    def _receive_check(
+        self, peer: Peer, payload: bytes, source: Endpoint, now: float, local: int
+    ) -> None:
         check = parse_check(payload)
         traversal = peer.traversal
         if isinstance(check, Ping):
-            traversal.receive_ping(check, source, now)
+            traversal.receive_ping(check, source, now, local)
         elif isinstance(check, Pong):
             peer.receive_pong(check, source, now)
         elif isinstance(check, Confirm):
@@ -208,8 +218,20 @@ class Inbound:
         elif isinstance(check, CallMe):
             admitted = self._announcer.admit(check.candidates)
             traversal.receive_call(CallMe(check.start, admitted), now)
+        elif isinstance(check, Prediction):
+            self._receive_prediction(check, peer, source, now)
         else:
             self._lose_peer(peer, "it said good-bye")
+
+    def _receive_prediction(
+        self, prediction: Prediction, peer: Peer, source: Endpoint, now: float
+    ) -> None:
+        if source != RELAYED:
+            raise Malformed("prediction not through the relay")
+        first = Candidate(CandidateKind.PREDICTED, prediction.first)
+        is_own = prediction.first.host in peer.observed_hosts
+        is_credible = is_own and self._announcer.admit([first]) != ()
+        self._guessing.receive(prediction, peer, is_credible, now)
 
     def _lose_peer(self, peer: Peer, reason: str) -> None:
         peer.is_online, peer.has_left = False, True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tunnel.core.announcer import Announcer
 from tunnel.core.events import Event, PeerGone
 from tunnel.core.inviter import Inviter
@@ -9,7 +11,18 @@ from tunnel.core.peer_table import PeerTable
 from tunnel.core.registration import Registration
 from tunnel.errors import AuthenticationFailed
 from tunnel.wire.candidate import Candidate, CandidateKind
+from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.rendezvous import Asked, FromServer, Gone, Introduction, Moved
+
+
+def observed_hosts(seen: Endpoint, announced: Sequence[Candidate]) -> tuple[str, ...]:
+    """The addresses at which guessed ports of a peer may lie: where the server sees it. Of its IPv4
+    address, if it is seen by IPv6, there is only its own word."""
+    if not seen.is_ipv6:
+        return (seen.host,)
+    reflexive = CandidateKind.SERVER_REFLEXIVE
+    return tuple(c.endpoint.host for c in announced if c.kind is reflexive)
+
 
 MAX_SETTLE = 3.0
 """Seconds granted at most to a handshake through the relay before punching starts."""
@@ -38,6 +51,7 @@ class IntroductionReceiver:
             peer = self._peers.get(message.peer)
             moved = Candidate(CandidateKind.SERVER_REFLEXIVE, message.endpoint)
             if peer is not None:
+                peer.observed_hosts = (message.endpoint.host,)
                 for candidate in self._announcer.admit([moved]):
                     peer.traversal.note_moved(candidate, now)
         elif isinstance(message, Gone):
@@ -66,6 +80,7 @@ class IntroductionReceiver:
             raise AuthenticationFailed("announcement older than the one held")
         peer.announced_at = announcement.issued
         peer.is_online, peer.has_left = True, False
+        peer.observed_hosts = observed_hosts(message.observed, announcement.candidates)
         peer.traversal.set_candidates(self._announcer.admit_introduced(message, announcement))
         is_new = message.channel not in (0, peer.channel)
         self._peers.set_channel(peer, message.channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tunnel.core.checks import Outgoing
 from tunnel.core.machine import RandomBytes, draw_number, earliest
 from tunnel.core.path import RELAYED, Path
 from tunnel.core.traversal import Traversal, TraversalState
@@ -53,7 +54,7 @@ class MtuDiscovery:
         overhead += RELAY_HEADER_LENGTH if path.endpoint == RELAYED else 0
         path.mtu.suggest(mtu - overhead, now)
 
-    def take_checks(self, traversal: Traversal, now: float) -> list[tuple[Endpoint, bytes]]:
+    def take_checks(self, traversal: Traversal, now: float) -> list[Outgoing]:
         """Padded checks that are due, to seal and send unfragmentable."""
         checks = []
         for path in _used(traversal):
@@ -61,7 +62,7 @@ class MtuDiscovery:
             for size in path.mtu.take_sizes(now, path.rtt):
                 transaction = draw_number(self._random_bytes)
                 path.mtu.note_sent(transaction, size)
-                checks.append((path.endpoint, Ping(transaction, size).pack()))
+                checks.append(Outgoing(path.endpoint, Ping(transaction, size).pack(), path.local))
         return checks
 
     def receive_pong(self, traversal: Traversal, pong: Pong, now: float) -> bool:

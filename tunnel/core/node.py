@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunnel.core.announcer import Announcer
+from tunnel.core.checks import Outgoing
 from tunnel.core.configuration import LocalInterface, NodeConfig
 from tunnel.core.events import (
     Event,
@@ -18,6 +19,7 @@ from tunnel.core.events import (
     PingAnswered,
     RebindWanted,
     ServerRegistered,
+    SocketsReleased,
 )
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.inbound import Inbound
@@ -31,6 +33,7 @@ from tunnel.core.outbound import Outbound
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
+from tunnel.core.port_guessing import PortGuessing
 from tunnel.core.rebind import RebindPolicy
 from tunnel.core.registration import Registration
 from tunnel.core.server_session import ServerSession
@@ -89,6 +92,9 @@ class Node:
             own_key, self.registration, self._announcer, self.peers, self.inviter
         )
         self.lifetime = LifetimeProbe(random_bytes)
+        self.guessing = PortGuessing(
+            own_key, self.registration, random_bytes, may_guess=config.may_guess
+        )
         self._rebind_policy = RebindPolicy()
         self._events: deque[Event] = deque()
         self._outbound = Outbound(self.registration, self._announcer)
@@ -101,6 +107,7 @@ class Node:
             announcer=self._announcer,
             introductions=introductions,
             lifetime=self.lifetime,
+            guessing=self.guessing,
             witness=self._witness,
             outbound=self._outbound,
         )
@@ -132,6 +139,7 @@ class Node:
         else:
             self.registration.refresh(now)
             self.lifetime.restart(now)
+            self.guessing.reset(now)
             for peer in self.peers:
                 if peer.session.is_established(now):
                     peer.traversal.punch(now, "network changed")
@@ -233,6 +241,7 @@ class Node:
 
     def get_timer(self) -> float | None:
         times = [self.registration.get_timer(), self.lifetime.get_timer()]
+        times.append(self.guessing.get_timer())
         times += [peer.get_timer() for peer in self.peers]
         return earliest(times)
 
@@ -241,6 +250,7 @@ class Node:
         self.lifetime.handle_timer(now)
         for peer in self.peers:
             peer.handle_timer(now)
+        self.guessing.handle_timer(self.peers, now)
         may_rebind = self.config.may_rebind and self.registration.is_connected
         if may_rebind and self._rebind_policy.is_due(self.peers, now):
             self._events.append(RebindWanted())
@@ -265,23 +275,24 @@ class Node:
             self._events.append(event)
         self._events.extend(self.peers.take_events())
         self._measure_lifetime(now)
+        self._guess(now)
         for peer in self.peers:
             traversal = peer.traversal
-            self._outbound.send_checks(peer, now)
-            if traversal.take_was_moved():
+            self._outbound.send_checks(peer, peer.take_checks(now), now)
+            if traversal.wishes.take_was_moved():
                 # The server does not know yet, nor do the peers that we have nothing to say to.
                 self.registration.refresh(now)
                 for other in self.peers:
                     other.traversal.echo_now(now)
-            if traversal.take_wants_witness():
+            if traversal.wishes.take_wants_witness():
                 self.registration.refresh(now)
-            if traversal.take_wants_introduction():
+            if traversal.wishes.take_wants_introduction():
                 self.registration.refresh(now)
                 self.registration.introduce(peer.key.data, now)
                 # The server may have died without anybody noticing yet.
                 self._witness.ask(peer, now)
             self._outbound.send_handshakes(peer, now)
-            for transaction, seconds, endpoint in traversal.take_answers():
+            for transaction, seconds, endpoint in traversal.asking.take_answers():
                 way = "relay" if endpoint == RELAYED else str(endpoint)
                 self._events.append(PingAnswered(peer.name, transaction, seconds, way))
             events = peer.take_events(now)
@@ -291,11 +302,21 @@ class Node:
             ):
                 self._witness.ask_for_all(now)
         for to, endpoint, payload in self._witness.take_messages():
-            self._outbound.send_to(to, endpoint, payload, now)
+            local = to.traversal.local_of(endpoint)
+            self._outbound.send_checks(to, [Outgoing(endpoint, payload, local)], now)
         # First what tells the server where we are: then it relays what follows.
         self._outbound.add(self.registration.datagrams_to_send())
         for peer in self.peers:
             self._outbound.send_again(peer, peer.take_unproven(now), now)
+
+    def _guess(self, now: float) -> None:
+        for probe, endpoint, local in self.guessing.take_probes():
+            self.registration.link.send(probe, now, endpoint, local)
+        for to, check in self.guessing.take_messages():
+            self._outbound.send_checks(to, [check], now)
+        released = self.guessing.sockets.take_released()
+        if released:
+            self._events.append(SocketsReleased(released))
 
     def _measure_lifetime(self, now: float) -> None:
         for probe in self.lifetime.take_probes():
@@ -303,6 +324,7 @@ class Node:
         interval = self.lifetime.keepalive_interval
         if interval != self.registration.keepalive_interval:
             self.registration.keepalive_interval = interval
+            self.guessing.budget.set_lifetime(self.lifetime.lifetime)
             self.peers.set_keepalive_interval(interval)
 
     # Membership and candidates

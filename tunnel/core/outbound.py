@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tunnel.core.announcer import Announcer
+from tunnel.core.checks import OPENER, Outgoing
 from tunnel.core.machine import Transmit
 from tunnel.core.path import RELAYED
 from tunnel.core.path_mtu import SMALLEST
@@ -61,7 +62,7 @@ class Outbound:
         if frame is None:
             return False
         for endpoint in peer.traversal.take_routes(len(frame), now):
-            self.emit(peer, frame, endpoint)
+            self.emit(peer, frame, endpoint, peer.traversal.local_of(endpoint))
         if payload and payload[0] >= FRAGMENT:
             peer.recent.append((now, frame))
         return True
@@ -70,24 +71,25 @@ class Outbound:
         """Frames sealed before, by the routes there are now."""
         for frame in frames:
             for endpoint in peer.traversal.routes(now):
-                self.emit(peer, frame, endpoint)
+                self.emit(peer, frame, endpoint, peer.traversal.local_of(endpoint))
 
-    def send_checks(self, peer: Peer, now: float) -> None:
-        for endpoint, payload in peer.take_checks(now):
-            self.send_to(peer, endpoint, payload, now)
-
-    def send_to(self, peer: Peer, endpoint: Endpoint, payload: bytes, now: float) -> None:
-        """Seal and send by one way, whatever the traversal thinks of it."""
-        frame = peer.session.seal(payload, now)
-        if frame is not None:
-            self.emit(peer, frame, endpoint, dont_fragment=is_padded_ping(payload))
+    def send_checks(self, peer: Peer, checks: Iterable[Outgoing], now: float) -> None:
+        """Seal and send each by its own way, whatever the traversal thinks of it."""
+        for endpoint, payload, local, ttl in checks:
+            if payload is None:
+                self._transmits.append(Transmit(OPENER, endpoint, local=local, ttl=ttl))
+                continue
+            frame = peer.session.seal(payload, now)
+            if frame is not None:
+                is_whole = is_padded_ping(payload)
+                self.emit(peer, frame, endpoint, local, dont_fragment=is_whole)
 
     def send_handshakes(self, peer: Peer, now: float) -> None:
         datagrams = peer.session.take_datagrams()
         routes = self._handshake_routes(peer, now) if datagrams else []
         for datagram in datagrams:
             for endpoint in routes:
-                self.emit(peer, datagram, endpoint)
+                self.emit(peer, datagram, endpoint, peer.traversal.local_of(endpoint))
 
     def _handshake_routes(self, peer: Peer, now: float) -> list[Endpoint]:
         """Those of frames; without keys no echo tells whether they are still good, so then, and
@@ -103,7 +105,13 @@ class Outbound:
         return routes
 
     def emit(
-        self, peer: Peer, datagram: bytes, endpoint: Endpoint, *, dont_fragment: bool = False
+        self,
+        peer: Peer,
+        datagram: bytes,
+        endpoint: Endpoint,
+        local: int = 0,
+        *,
+        dont_fragment: bool = False,
     ) -> None:
         """Send what is sealed already, to an endpoint or RELAYED."""
         to: Endpoint | None = endpoint
@@ -111,7 +119,7 @@ class Outbound:
             to = self._registration.link.endpoint if peer.channel else None
             datagram = pack_relay(peer.channel, datagram)
         if to is not None:
-            self._transmits.append(Transmit(datagram, to, dont_fragment=dont_fragment))
+            self._transmits.append(Transmit(datagram, to, local=local, dont_fragment=dont_fragment))
 
     def guess_endpoints(self, peer: Peer) -> list[Endpoint]:
         """Without relay and path: what the peer announced, and where it was before."""

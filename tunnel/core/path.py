@@ -56,8 +56,10 @@ class Path:
         "keepalives",
         "kept_at",
         "kind",
+        "local",
         "mtu",
         "observed",
+        "opened_at",
         "pending",
         "pinged_at",
         "proof_sent_at",
@@ -74,6 +76,10 @@ class Path:
         self.endpoint = endpoint
         self.kind = kind
         self.created_at = now
+        self.local = 0
+        """Which of our sockets it goes through (``Transmit.local``)."""
+        self.opened_at = float("-inf")
+        """When an opener was last sent."""
         self.rtt: float | None = None
         """Smoothed, in seconds (RFC 6298 §2: one eighth of each new sample)."""
         self.proven_at: float | None = None
@@ -141,6 +147,10 @@ class Path:
     def needs_copies(self, now: float) -> bool:
         """Whether frames should take another way as well."""
         return self.is_late(now) or self.is_doubtful(now)
+
+    def is_silent(self, now: float, seconds: float) -> bool:
+        """Whether nothing has come for that long, and a round trip more."""
+        return self.received_at is None or now - self.received_at > seconds + (self.rtt or 0.0)
 
     def is_alive(self, now: float) -> bool:
         """Whether an echo has come back, and the later ones are not overdue by 2 s."""

@@ -72,8 +72,13 @@ class PathTable:
         latest = max(heard, key=lambda path: path.received_at or 0.0, default=None)
         return None if latest is None else latest.endpoint
 
-    def find_pinged(self, transaction: int) -> Path | None:
-        """The path with that check under way."""
+    def find_pinged(self, transaction: int, source: Endpoint) -> Path | None:
+        """The path with that check under way, answered from `source`. That may be another endpoint
+        than was pinged: the peer's mapping varies, and what we send to the one endpoint comes back
+        from the other."""
+        path = self.get(source)
+        if path is not None and transaction in path.pending:
+            return path
         return next((path for path in self if transaction in path.pending), None)
 
     def forget_stale(self, now: float, keep: Path | None) -> None:

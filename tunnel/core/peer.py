@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunnel.constants import TUNNEL_MTU
+from tunnel.core.checks import Outgoing
 from tunnel.core.events import (
     Event,
     PathChanged,
@@ -85,6 +86,8 @@ class Peer:
         """It said good-bye, or the server no longer hears it; nothing since."""
         self.known_endpoints: tuple[Endpoint, ...] = ()
         """From an earlier run: tried when there is nothing better."""
+        self.observed_hosts: tuple[str, ...] = ()
+        """Where the server saw it last: addresses that are really its own."""
         self.counters = Counters()
         self.outages: deque[dict[str, Any]] = deque(maxlen=MAX_OUTAGES)
         self.staged: deque[bytes] = deque(maxlen=MAX_STAGED)
@@ -127,6 +130,7 @@ class Peer:
                 self.traversal.punch(now, "introduction", start)
             return
         self._punch_at = now + start + settle
+        self.traversal.open_mappings(now)
         if is_smaller:
             self.session.restart_handshake(now)
             self._handshake_began = now
@@ -175,8 +179,7 @@ class Peer:
         elif best is not None and best.endpoint == endpoint:
             self.mtu.note_too_big(best, endpoint, mtu, now)
 
-    def take_checks(self, now: float) -> list[tuple[Endpoint, bytes]]:
-        """Payloads to seal and send, each to one endpoint (or RELAYED)."""
+    def take_checks(self, now: float) -> list[Outgoing]:
         checks = self.traversal.take_checks()
         return checks + self.mtu.take_checks(self.traversal, now) if self.has_keys else checks
 
@@ -303,7 +306,7 @@ class Peer:
     def take_unproven(self, now: float) -> list[bytes]:
         """Frames that may never have arrived, to be sent again: sealed as they are, so that the
         peer drops those that had."""
-        since = self.traversal.take_resend_since()
+        since = self.traversal.wishes.take_resend_since()
         if since is None:
             return []
         return [frame for at, frame in self.recent if at >= since]

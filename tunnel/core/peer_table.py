@@ -85,7 +85,7 @@ class PeerTable:
         """For those that are and those that will be."""
         self._keepalive_interval = seconds
         for peer in self:
-            peer.traversal.keepalive_interval = seconds
+            peer.traversal.echoes.keepalive_interval = seconds
 
     def take_events(self) -> list[Event]:
         events, self._events = self._events, []
@@ -116,7 +116,7 @@ class PeerTable:
             self._by_key[certificate.key] = peer
             self._by_session[session] = peer
             peer.traversal.set_local_candidates(self._local_candidates)
-            peer.traversal.keepalive_interval = self._keepalive_interval
+            peer.traversal.echoes.keepalive_interval = self._keepalive_interval
             self._events.append(PeerIntroduced(peer.name))
         else:
             self.routes.remove_target(peer)

@@ -34,6 +34,11 @@ class PunchSchedule:
         self._rounds = []
         self._retry_at = None
 
+    @property
+    def is_nearly_over(self) -> bool:
+        """Whether the dense rounds of a punch have been in vain; that may be all of them."""
+        return len(self._rounds) <= 2 and (self._rounds != [] or self._retry_at is not None)
+
     def get_timer(self) -> float | None:
         return self._rounds[0] if self._rounds else self._retry_at
 

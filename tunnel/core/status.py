@@ -118,7 +118,7 @@ def _explain(peer: Peer, state: str, now: float) -> dict[str, str] | None:
     traversal = peer.traversal
     return {
         "reason": "no candidate of the peer answers our checks",
-        "evidence": f"{traversal.checks_sent} checks in {traversal.punches} punches to "
+        "evidence": f"{traversal.checks.pings} checks in {traversal.punches} punches to "
         f"{len(traversal.paths())} endpoints",
         "fix": "punching goes on by itself; if it stays so, one of the two NATs maps every "
         "destination to another port: forward a UDP port to one of the machines "

@@ -13,6 +13,8 @@ check. An empty payload is a keep-alive.
     missing     | 6 | 0     | length (2) | receiver (4) | first counter (8) |
     where       | 7 | 0 0 0 | member (32) | zeros (18)        |
     seen        | 8 | 0 0 0 | member (32) | its endpoint (18) |
+    prediction  | 9 | phase | kind | wish | attempt (4) | sockets (2) | start (2)
+                | first endpoint (18) | last port (2) |
 
 A pong carries a transaction of its own (`reply`); the confirm echoes it. So three messages prove
 the path to both ends. `observed` is where the ping came from, :: and port 0 when it was relayed.
@@ -20,10 +22,16 @@ the path to both ends. `observed` is where the ping came from, :: and port 0 whe
 whoever still has them may send them again. `where` asks at which endpoint the receiver hears
 another member, named by its public key; it is as long as the answer, `seen`. `start` is in
 milliseconds: the receiver starts punching that long after the message arrives.
+
+`prediction` says at which external ports the sender's next mappings towards the receiver will be:
+between the port of `first endpoint` and `last port`, the likeliest first (so the last may be the
+smaller). Both sides say so before they try (`attempt`, drawn by the one that asks), the one that
+answers names the common start. Of an answer in phase 3, declined, only `kind` counts: the reason.
 """
 
 from __future__ import annotations
 
+import enum
 import struct
 from typing import NamedTuple
 
@@ -39,6 +47,7 @@ GOOD_BYE = 5
 MISSING = 6
 WHERE = 7
 SEEN = 8
+PREDICTION = 9
 
 PONG_LENGTH = 20 + ENDPOINT_LENGTH
 
@@ -47,6 +56,7 @@ _PONG = struct.Struct("<IQQ18s")
 _MISSING = struct.Struct("<BBHIQ")
 _SEEN = struct.Struct("<I32s18s")
 _CALL_ME = struct.Struct("<BBH")
+_PREDICTION = struct.Struct("<BBBBIHH18sH")
 
 UNOBSERVED = Endpoint("::", 0)
 
@@ -121,12 +131,64 @@ class Seen(NamedTuple):
         return _SEEN.pack(SEEN, self.member, pack_endpoint(self.endpoint))
 
 
+class Phase(enum.IntEnum):
+    ASK = 1
+    ANSWER = 2
+    DECLINE = 3
+
+
+class PredictionKind(enum.IntEnum):
+    EXACT = 1
+    """One port, whatever the destination."""
+    SEQUENTIAL = 2
+    """One after the other, counted by the NAT for all behind it."""
+    SCATTERED = 3
+    """Anywhere between first and last."""
+
+
+class Refusal(enum.IntEnum):
+    """Why an attempt is declined."""
+
+    BUSY = 1
+    """Another one is under way, or the budget is spent: later."""
+    OFF = 2
+    """Switched off there."""
+    HOPELESS = 3
+    """Ports vary on both sides, and over too wide a range."""
+    UNPREDICTABLE = 4
+    """No sample came back, or from several addresses."""
+
+
+class Prediction(NamedTuple):
+    phase: Phase
+    kind: int
+    """A PredictionKind; in phase DECLINE a Refusal."""
+    wish: int
+    """1: the receiver should not trust its mapping to be the same for all addresses."""
+    attempt: int
+    sockets: int
+    """From how many the sender will send."""
+    start: int
+    """Milliseconds from the arrival of an answer to the common start."""
+    first: Endpoint
+    last: int
+
+    def pack(self) -> bytes:
+        *head, first, last = self
+        return _PREDICTION.pack(PREDICTION, *head, pack_endpoint(first), last)
+
+    @property
+    def size(self) -> int:
+        """How many ports it names."""
+        return abs(self.last - self.first.port) + 1
+
+
 def is_padded_ping(payload: bytes) -> bool:
     """Whether it asks if so large a datagram passes: fragmented it would not tell."""
     return len(payload) > _TRANSACTION.size and payload[0] == PING
 
 
-Check = Ping | Pong | Confirm | CallMe | GoodBye | Missing | Where | Seen
+Check = Ping | Pong | Confirm | CallMe | GoodBye | Missing | Where | Seen | Prediction
 
 
 def parse_check(payload: bytes) -> Check:
@@ -145,9 +207,22 @@ def parse_check(payload: bytes) -> Check:
     if kind in (WHERE, SEEN) and len(payload) >= _SEEN.size:
         _, member, endpoint = _SEEN.unpack_from(payload)
         return Where(member) if kind == WHERE else Seen(member, unpack_endpoint(endpoint))
+    if kind == PREDICTION and len(payload) >= _PREDICTION.size:
+        return _parse_prediction(payload)
     if kind == CALL_ME:
         _, _, start = _CALL_ME.unpack_from(payload)
         return CallMe(start, parse_candidates(payload[_CALL_ME.size :]))
     if kind == GOOD_BYE:
         return GoodBye()
     raise Malformed("check kind or length")
+
+
+def _parse_prediction(payload: bytes) -> Prediction:
+    _, phase, kind, wish, attempt, sockets, start, first, last = _PREDICTION.unpack_from(payload)
+    kinds = Refusal if phase == Phase.DECLINE else PredictionKind
+    if phase not in Phase._value2member_map_ or kind not in kinds._value2member_map_:
+        raise Malformed("prediction phase or kind")
+    endpoint = unpack_endpoint(first)
+    if phase != Phase.DECLINE and (endpoint.port == 0 or last == 0 or sockets == 0):
+        raise Malformed("prediction port or sockets")
+    return Prediction(Phase(phase), kind, wish, attempt, sockets, start, endpoint, last)

@@ -1,0 +1,106 @@
+"""What has been tried for one pair beyond checking candidates, and when to try again."""
+
+from __future__ import annotations
+
+from tunnel.core.prediction import PortRange
+from tunnel.wire.check import PredictionKind, Refusal
+
+EXACT_DELAYS = (3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 180.0)
+"""Seconds after an attempt in vain between two ports that are known: it costs a few datagrams."""
+GUESS_DELAY = 30.0
+REST = 300.0
+"""The same after FEW or MANY attempts that guess."""
+LIKELY = 0.5
+WAYS = 5
+"""Whose mapping is taken for what it seems: see `begin`."""
+FEW, MANY = 12, 30
+"""Attempts in vain after which guessing rests: where one would most likely have succeeded,
+something else is in the way; where it is a lottery, one holds out for an hour."""
+REFUSED = {
+    Refusal.BUSY: 5.0,
+    Refusal.OFF: 600.0,
+    Refusal.HOPELESS: 600.0,
+    Refusal.UNPREDICTABLE: 60.0,
+}
+
+
+class GuessRecord:
+    def __init__(self) -> None:
+        self.tries = 0
+        """Attempts since there was a direct path."""
+        self.ours: PortRange | None = None
+        self.theirs: PortRange | None = None
+        self.chance: float | None = None
+        """Of one attempt, as far as both predictions tell."""
+        self.refusal: Refusal | None = None
+        """Why the last one was not made."""
+        self.refused_by_peer = False
+        self._stuck_since: float | None = None
+        self._not_before = float("-inf")
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether, as far as is known, ports have to be guessed."""
+        return self.chance is not None and not self._is_exact
+
+    @property
+    def is_lottery(self) -> bool:
+        """Whether both sides guess: attempts follow each other, for each is long and gentle."""
+        both = (self.ours, self.theirs)
+        return all(r is not None and r.kind is PredictionKind.SCATTERED for r in both)
+
+    @property
+    def _is_exact(self) -> bool:
+        return all(
+            r is not None and r.kind is PredictionKind.EXACT for r in (self.ours, self.theirs)
+        )
+
+    def due_at(self, now: float, patience: float) -> float:
+        """When an attempt may begin for a pair that is stuck now; `patience`: seconds granted to
+        the peer to begin it."""
+        if self._stuck_since is None:
+            self._stuck_since = now
+        return max(self._stuck_since, self._not_before) + patience
+
+    def note_unstuck(self, is_direct: bool) -> None:
+        self._stuck_since = None
+        if is_direct:
+            self.tries, self.refusal = 0, None
+            self._not_before = float("-inf")
+
+    def begin(self) -> tuple[bool, bool]:
+        """One more attempt: whether the peer should distrust a mapping that looks steady, and
+        whether we should. A mapping may depend on the address alone, which the two ports of one
+        server do not show: after both were taken at their word twice, we are not, then the peer is
+        not, then both."""
+        self.note_asked()
+        turn = (self.tries - 1) % WAYS
+        return turn in (3, 4), turn in (2, 4)
+
+    @property
+    def rounds(self) -> int:
+        """How often all of these ways have been tried."""
+        return max(0, self.tries - 1) // WAYS
+
+    def note_asked(self) -> None:
+        """The peer begins one."""
+        self.tries += 1
+        self.refusal = None
+
+    def note_ranges(self, ours: PortRange, theirs: PortRange, chance: float) -> None:
+        self.ours, self.theirs, self.chance = ours, theirs, chance
+
+    def fail(self, now: float) -> None:
+        """An attempt was in vain."""
+        if self.chance is None or self._is_exact:
+            delay = EXACT_DELAYS[min(max(self.tries, 1), len(EXACT_DELAYS)) - 1]
+        else:
+            most = FEW if self.chance >= LIKELY else MANY
+            delay = GUESS_DELAY if self.tries < most else REST
+            delay = 1.0 if self.is_lottery and self.tries < most else delay
+        self._not_before = now + delay
+
+    def refuse(self, refusal: Refusal, now: float, *, by_peer: bool = False) -> None:
+        """An attempt was not made after all."""
+        self.refusal, self.refused_by_peer = refusal, by_peer
+        self._not_before = now + REFUSED[refusal]

@@ -1,0 +1,448 @@
+"""Attempts to meet where checking the candidates is in vain: from fresh sockets, at ports that are
+predicted or guessed.
+
+Each attempt is agreed on by the relay. Both ends take fresh sockets, which no router's table can
+hold a grudge against, sample at the server what the NAT maps them to, tell each other
+(``prediction``), and then both send what ``strikes`` has planned.
+
+    ========  =======================================  =========================================
+    state     meaning                                  left by
+    ========  =======================================  =========================================
+    IDLE      nothing under way                        a pair is stuck and due → SAMPLING;
+                                                       a peer asks → SAMPLING
+    SAMPLING  the server tells where our sockets are   samples: who asked → ASKING, who was
+              seen                                     asked answers → STRIKING; none → IDLE
+    ASKING    our prediction is with the peer          its answer → STRIKING; it declines, or
+                                                       ``ASK_TRIES`` in vain → IDLE
+    STRIKING  datagrams go to where it may be          a direct path, or the end of the plan →
+                                                       IDLE
+    ========  =======================================  =========================================
+
+One attempt at a time, whatever the number of peers, and all of them within one EntryBudget.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tunnel.core.checks import Outgoing
+from tunnel.core.entry_budget import EntryBudget
+from tunnel.core.fresh_sockets import FreshSockets
+from tunnel.core.guess_record import GuessRecord
+from tunnel.core.machine import RandomBytes, draw_number, earliest
+from tunnel.core.path import RELAYED
+from tunnel.core.peer import Peer
+from tunnel.core.prediction import (
+    MAX_SENDS,
+    PortRange,
+    count_sends,
+    count_sockets,
+    estimate_chance,
+    predict,
+)
+from tunnel.core.registration import Registration
+from tunnel.core.sampling import Asked, Sampler
+from tunnel.core.strikes import plan_strikes
+from tunnel.wire.check import Phase, Ping, Prediction, PredictionKind, Refusal
+from tunnel.wire.endpoint import Endpoint
+
+SAMPLE_SOCKETS = 6
+"""Two ports each: twelve samples tell a block's ends to a twelfth of its width."""
+BUSY_DELAY = 5.0
+SPACING = 20.0
+"""Seconds between the starts of attempts that guess."""
+ROLE_DELAY = 2.0
+"""The node with the smaller key asks; the other does so this much later, if it has not."""
+ASK_TRIES = 4
+FIRST_ASK_RETRY = 0.4
+HOPELESS = 0.02
+"""Chance of an attempt below which it is not worth the peer's and the routers' trouble."""
+LINGER = 1.0
+"""Seconds after a path is proven during which answers to other guesses may still come in."""
+AFTERMATH = 2.0
+"""Seconds to wait after the last datagram."""
+TIDY_INTERVAL = 30.0
+TTL_STEP, HIGHEST_TTL = 2, 12
+"""Openers that died before our own outer NAT did nothing: once every way of trying has been in
+vain, they go farther."""
+
+
+class GuessState(enum.Enum):
+    IDLE = "idle"
+    SAMPLING = "sampling"
+    ASKING = "asking"
+    STRIKING = "striking"
+
+
+class Message(NamedTuple):
+    to: Peer
+    check: Outgoing
+
+
+@dataclass
+class Attempt:
+    peer: Peer
+    number: int
+    """Names the attempt; drawn by who asks."""
+    is_asker: bool
+    locals: list[int]
+    distrusts_steady: bool = False
+    wish: int = 0
+    ours: PortRange | None = None
+    theirs: PortRange | None = None
+    their_sockets: int = 1
+    transaction: int = 0
+    tries: int = 0
+    ends_at: float = 0.0
+    strikes: deque[tuple[float, Outgoing]] = field(default_factory=deque)
+
+
+class PortGuessing:
+    def __init__(
+        self,
+        own_key: bytes,
+        registration: Registration,
+        random_bytes: RandomBytes,
+        *,
+        may_guess: bool = True,
+    ) -> None:
+        self.sockets = FreshSockets()
+        self.budget = EntryBudget()
+        self.may_guess = may_guess
+        self.state = GuessState.IDLE
+        self._own_key = own_key
+        self._registration = registration
+        self._random_bytes = random_bytes
+        self._records: dict[bytes, GuessRecord] = {}
+        self._attempt: Attempt | None = None
+        self._sampler: Sampler | None = None
+        self._next_at: float | None = None
+        self._guessed_at = float("-inf")
+        self._tidy_at: float | None = None
+        self._probes: list[Asked] = []
+        self._messages: list[Message] = []
+
+    # What the owner asks
+
+    def record(self, peer: Peer) -> GuessRecord:
+        """What has been tried for that peer."""
+        return self._records.setdefault(peer.key.data, GuessRecord())
+
+    def take_probes(self) -> list[Asked]:
+        """To be sent to the server, each from its own socket."""
+        probes, self._probes = self._probes, []
+        return probes
+
+    def take_messages(self) -> list[Message]:
+        """To be sealed for a peer."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    # Commands
+
+    def reset(self, now: float) -> None:
+        """The network has changed: what is under way is void, and what was tried means nothing."""
+        if self._attempt is not None:
+            self._finish(self._attempt, now)
+        self._records.clear()
+
+    # From the network
+
+    def receive_echoed(self, transaction: int, observed: Endpoint, now: float) -> bool:
+        """The server's answer to a probe; whether it was one of ours."""
+        if self._sampler is None or not self._sampler.receive(transaction, observed):
+            return False
+        if self._sampler.is_complete:
+            self._note_samples(now)
+        return True
+
+    def receive(self, prediction: Prediction, peer: Peer, is_credible: bool, now: float) -> None:
+        """What a peer says through the relay; `is_credible`: its address is really the peer's."""
+        attempt = self._attempt
+        is_same = attempt is not None and (attempt.peer, attempt.number) == (
+            peer,
+            prediction.attempt,
+        )
+        if prediction.phase is Phase.ASK:
+            self._receive_ask(prediction, peer, is_credible, is_same, now)
+        elif attempt is None or not is_same or self.state is not GuessState.ASKING:
+            return
+        elif prediction.phase is Phase.DECLINE:
+            self._note_refusal(attempt, Refusal(prediction.kind), now, by_peer=True)
+        elif is_credible:
+            self._note_theirs(attempt, prediction)
+            self._strike(attempt, now, prediction.start / 1000)
+
+    # The clock
+
+    def get_timer(self) -> float | None:
+        return earliest((self._next_at, self._tidy_at))
+
+    def handle_timer(self, peers: Iterable[Peer], now: float) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            self._consider(peers, now)
+        elif self.state is GuessState.SAMPLING and self._sampler is not None:
+            self._probes += self._sampler.take_due(now)
+            self._next_at = self._sampler.get_timer()
+            if self._sampler.is_done(now):
+                self._note_samples(now)
+        elif self.state is GuessState.ASKING:
+            self._ask_again(attempt, now)
+        elif self.state is GuessState.STRIKING:
+            self._send_strikes(attempt, now)
+        if self._tidy_at is not None and now >= self._tidy_at:
+            self._tidy(peers, now)
+
+    # Inside
+
+    def _consider(self, peers: Iterable[Peer], now: float) -> None:
+        """Begin with the pair that is due first, or see to it that we are woken when one is."""
+        due_at: float | None = None
+        for peer in peers:
+            record = self.record(peer)
+            if not self._is_stuck(peer, now):
+                record.note_unstuck(peer.traversal.best is not None)
+                continue
+            patience = 0.0 if self._own_key < peer.key.data else ROLE_DELAY
+            at = record.due_at(now, patience)
+            if record.is_guess:
+                at = max(at, self._guessed_at + SPACING)
+            if at > now:
+                due_at = earliest((due_at, at))
+            elif not self._can_afford(now, is_guess=record.is_guess):
+                due_at = earliest((due_at, now + BUSY_DELAY))
+            else:
+                wish, distrusts_steady = record.begin()
+                number = draw_number(self._random_bytes) & 0xFFFFFFFF
+                attempt = Attempt(peer, number, True, [], distrusts_steady, int(wish))
+                self._sample(attempt, now)
+                return
+        self._next_at = due_at
+
+    def _is_stuck(self, peer: Peer, now: float) -> bool:
+        relay = peer.traversal.relay
+        return (
+            peer.has_keys
+            and relay is not None
+            and relay.is_alive(now)
+            and peer.traversal.is_stuck
+            and self._server_ports() != []
+        )
+
+    def _server_ports(self) -> list[Endpoint]:
+        """Where to sample: IPv4, for IPv6 is not translated."""
+        link = self._registration.link
+        known = [link.endpoint] if link.endpoint is not None else []
+        main = next((e for e in [*known, *link.endpoints] if not e.is_ipv6), None)
+        if main is None or not self._registration.is_connected:
+            return []
+        other = self._registration.alternate_port
+        return [main] if other is None else [main, Endpoint(main.host, other)]
+
+    def _sample(self, attempt: Attempt, now: float) -> None:
+        seems_steady = self._registration.mapping_behaviour() == "endpoint-independent"
+        is_enough = seems_steady and not attempt.distrusts_steady
+        attempt.locals = self.sockets.take(1 if is_enough else SAMPLE_SOCKETS)
+        ports = self._server_ports()
+        self.budget.spend(len(attempt.locals) * len(ports), now)
+        self._attempt, self.state = attempt, GuessState.SAMPLING
+        rtt = self._registration.rtt
+        self._sampler = Sampler(attempt.locals, ports, rtt, self._random_bytes, now)
+        self._probes += self._sampler.take_due(now)
+        self._next_at = self._sampler.get_timer()
+
+    def _note_samples(self, now: float) -> None:
+        attempt, sampler = self._attempt, self._sampler
+        assert attempt is not None
+        assert sampler is not None
+        self._sampler = None
+        samples = sampler.samples()
+        ours = predict(samples, distrusts_steady=attempt.distrusts_steady) if samples else None
+        if ours is None:
+            self._decline(attempt, Refusal.UNPREDICTABLE, now)
+            return
+        if ours.kind is not PredictionKind.EXACT and not self.may_guess:
+            self._decline(attempt, Refusal.OFF, now)
+            return
+        attempt.ours = ours
+        wanted = count_sockets(ours)
+        self.sockets.release(attempt.locals[wanted:])
+        attempt.locals = attempt.locals[:wanted]
+        attempt.locals += self.sockets.take(wanted - len(attempt.locals))
+        if attempt.is_asker:
+            self.state = GuessState.ASKING
+            self._ask_again(attempt, now)
+        else:
+            self._answer(attempt, now)
+
+    def _ask_again(self, attempt: Attempt, now: float) -> None:
+        if attempt.tries >= ASK_TRIES:
+            self.record(attempt.peer).fail(now)
+            self._finish(attempt, now)
+            return
+        attempt.tries += 1
+        self._tell(attempt, Phase.ASK, 0)
+        relay = attempt.peer.traversal.relay
+        # The peer samples, too, before it answers.
+        patience = FIRST_ASK_RETRY + 2 * ((relay.rtt if relay else None) or 0.0)
+        self._next_at = now + patience * attempt.tries
+
+    def _receive_ask(
+        self, prediction: Prediction, peer: Peer, is_credible: bool, is_same: bool, now: float
+    ) -> None:
+        attempt = self._attempt
+        if is_same and attempt is not None:
+            if not attempt.is_asker and self.state is GuessState.STRIKING:
+                self._tell(attempt, Phase.ANSWER, 0)  # The first answer was lost.
+            return
+        if attempt is not None and attempt.peer is peer and attempt.is_asker:
+            if self.state is GuessState.STRIKING or prediction.attempt < attempt.number:
+                return  # It will come round to ours.
+            attempt.number, attempt.is_asker = prediction.attempt, False
+            self._note_theirs(attempt, prediction)
+            if self.state is GuessState.ASKING:
+                self._answer(attempt, now)
+            return
+        refusal = self._refuse(prediction, peer, is_credible, now)
+        if refusal is not None:
+            declined = Prediction(
+                Phase.DECLINE, refusal, 0, prediction.attempt, 0, 0, Endpoint("::", 0), 0
+            )
+            self._messages.append(Message(peer, Outgoing(RELAYED, declined.pack())))
+            return
+        self.record(peer).note_asked()
+        attempt = Attempt(peer, prediction.attempt, False, [], prediction.wish == 1)
+        self._note_theirs(attempt, prediction)
+        self._sample(attempt, now)
+
+    def _refuse(
+        self, prediction: Prediction, peer: Peer, is_credible: bool, now: float
+    ) -> Refusal | None:
+        is_guess = prediction.kind != PredictionKind.EXACT
+        if is_guess and not self.may_guess:
+            return Refusal.OFF
+        if not is_credible or not self._server_ports():
+            return Refusal.UNPREDICTABLE
+        if self._attempt is not None or not self._can_afford(now, is_guess=is_guess):
+            return Refusal.BUSY
+        return None
+
+    def _can_afford(self, now: float, *, is_guess: bool) -> bool:
+        """Whether there are entries for all that an attempt may want: half of one is in vain."""
+        wanted = 2 * SAMPLE_SOCKETS + (MAX_SENDS if is_guess else 0)
+        return self.budget.left(now) >= wanted and self.sockets.free > SAMPLE_SOCKETS
+
+    def _note_theirs(self, attempt: Attempt, prediction: Prediction) -> None:
+        kind = PredictionKind(prediction.kind)
+        attempt.theirs = PortRange(kind, prediction.first, prediction.last)
+        attempt.their_sockets = prediction.sockets
+
+    def _answer(self, attempt: Attempt, now: float) -> None:
+        if self._chance(attempt) < HOPELESS:
+            self._decline(attempt, Refusal.HOPELESS, now)
+            return
+        self._tell(attempt, Phase.ANSWER, 0)
+        relay = attempt.peer.traversal.relay
+        self._strike(attempt, now, ((relay.rtt if relay else None) or 0.0) / 2)
+
+    def _decline(self, attempt: Attempt, refusal: Refusal, now: float) -> None:
+        if not attempt.is_asker:
+            self._tell(attempt, Phase.DECLINE, 0, refusal)
+        self._note_refusal(attempt, refusal, now)
+
+    def _note_refusal(
+        self, attempt: Attempt, refusal: Refusal, now: float, *, by_peer: bool = False
+    ) -> None:
+        record = self.record(attempt.peer)
+        if refusal is Refusal.HOPELESS and (attempt.distrusts_steady or attempt.wish):
+            record.fail(now)  # Only if the mappings are not what they seem.
+        else:
+            record.refuse(refusal, now, by_peer=by_peer)
+        self._finish(attempt, now)
+
+    def _tell(
+        self, attempt: Attempt, phase: Phase, start: int, refusal: Refusal | None = None
+    ) -> None:
+        ours = attempt.ours
+        kind = refusal if refusal is not None else ours.kind if ours else 0
+        first, last = (ours.first, ours.last) if ours else (Endpoint("::", 0), 0)
+        told = Prediction(
+            phase, kind, attempt.wish, attempt.number, len(attempt.locals), start, first, last
+        )
+        self._messages.append(Message(attempt.peer, Outgoing(RELAYED, told.pack())))
+
+    def _chance(self, attempt: Attempt) -> float:
+        ours, theirs = attempt.ours, attempt.theirs
+        if ours is None or theirs is None:
+            return 0.0
+        chance = estimate_chance(ours, theirs, len(attempt.locals), attempt.their_sockets)
+        self.record(attempt.peer).note_ranges(ours, theirs, chance)
+        return chance
+
+    def _strike(self, attempt: Attempt, now: float, delay: float) -> None:
+        ours, theirs = attempt.ours, attempt.theirs
+        assert ours is not None
+        assert theirs is not None
+        if self._chance(attempt) < HOPELESS:
+            self._decline(attempt, Refusal.HOPELESS, now)
+            return
+        if ours.size > 1 or theirs.size > 1:
+            self._guessed_at = now
+        most = min(self.budget.left(now), count_sends(ours, theirs.size, len(attempt.locals)))
+        traversal = attempt.peer.traversal
+        rtt = (traversal.relay.rtt if traversal.relay else None) or 0.0
+        attempt.transaction = draw_number(self._random_bytes)
+        traversal.expect_answers_to(attempt.transaction)
+        ping = Ping(attempt.transaction).pack()
+        planned = plan_strikes(
+            ours,
+            theirs,
+            attempt.locals,
+            attempt.their_sockets,
+            most,
+            self.budget.lifetime,
+            rtt / 4,
+            self._random_bytes,
+        )
+        rounds = self.record(attempt.peer).rounds
+        opener_ttl = min(traversal.opener_ttl + TTL_STEP * rounds, HIGHEST_TTL)
+        for at, endpoint, local, is_opener in planned:
+            payload, ttl = (None, opener_ttl) if is_opener else (ping, None)
+            attempt.strikes.append((now + delay + at, Outgoing(endpoint, payload, local, ttl)))
+        last = attempt.strikes[-1][0] if attempt.strikes else now
+        self.budget.spend(most, now, last)
+        attempt.ends_at = last + AFTERMATH + rtt
+        self.state = GuessState.STRIKING
+        self._send_strikes(attempt, now)
+
+    def _send_strikes(self, attempt: Attempt, now: float) -> None:
+        strikes = attempt.strikes
+        if strikes and not attempt.peer.traversal.needs_path:
+            strikes.clear()
+            attempt.ends_at = now + LINGER
+        while strikes and strikes[0][0] <= now:
+            self._messages.append(Message(attempt.peer, strikes.popleft()[1]))
+        self._next_at = strikes[0][0] if strikes else attempt.ends_at
+        if not strikes and now >= attempt.ends_at:
+            if attempt.peer.traversal.needs_path:
+                self.record(attempt.peer).fail(now)
+            self._finish(attempt, now)
+
+    def _finish(self, attempt: Attempt, now: float) -> None:
+        self._attempt, self._sampler, self.state = None, None, GuessState.IDLE
+        in_use = attempt.peer.traversal.locals_in_use
+        self.sockets.release(set(attempt.locals) - in_use)
+        self._tidy_at = now + TIDY_INTERVAL if in_use & set(attempt.locals) else self._tidy_at
+        self._next_at = now  # Somebody else may be waiting.
+
+    def _tidy(self, peers: Iterable[Peer], now: float) -> None:
+        """Give up the sockets of paths that have found another way."""
+        in_use = {local for peer in peers for local in peer.traversal.locals_in_use}
+        under_way = set(self._attempt.locals) if self._attempt is not None else set()
+        self.sockets.release_all_but(in_use | under_way)
+        self._tidy_at = now + TIDY_INTERVAL if in_use - {0} else None
