@@ -413,6 +413,39 @@ def test_a_hop_limit_that_ran_out_is_no_error(route: Route) -> None:
 
 
 @pytest.mark.root
+def test_the_router_at_which_a_hop_limit_ran_out_is_told(route: Route) -> None:
+    for _ in range(2):
+        assert route.a.transmit(Transmit(b"opener", route.there, ttl=1))
+        assert is_readable(route.a, 10)
+        assert route.a.take_time_exceeded() == []
+        assert route.a.read_errors() == []
+        [(endpoint, router)] = route.a.take_time_exceeded()
+        assert endpoint == route.there
+        if route.there.is_ipv6:
+            assert router.startswith(("fe80:", "2001:db8:"))
+        else:
+            assert router == "192.0.2.1"
+    assert route.a.take_time_exceeded() == []
+
+
+@pytest.mark.root
+def test_the_loop_tells_the_machine_of_routers(route: Route) -> None:
+    class Tracer(Machine):
+        heard: tuple[Endpoint, str, int] | None = None
+
+        def receive_time_exceeded(
+            self, endpoint: Endpoint, router: str, now: float, local: int
+        ) -> None:
+            self.heard = (endpoint, router, local)
+
+    machine = Tracer(Transmit(b"opener", route.there, ttl=1))
+    run_for_a_while(machine, route.a)
+    assert machine.heard is not None
+    assert machine.heard[0] == route.there
+    assert machine.heard[2] == 0
+
+
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("reason", "ipv4", "ipv6"),
     [

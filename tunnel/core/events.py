@@ -123,7 +123,9 @@ class RebindWanted:
 
 @dataclass(frozen=True, slots=True)
 class SocketsReleased:
-    """Sockets that were opened for a ``Transmit.local`` and are not needed any more: close them."""
+    """The sockets with these numbers (``Transmit.local``), which were opened when something was
+    first sent from them, are to be closed, after what is to be sent now. What is sent from such a
+    number later leaves from a new socket."""
 
     locals: tuple[int, ...]
 

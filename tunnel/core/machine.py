@@ -46,7 +46,8 @@ class Transmit(NamedTuple):
     segment_size: int | None = None
     """None: `data` is one datagram."""
     local: int = 0
-    """Which of the driver's sockets sends it, by its number in the driver's list."""
+    """Which of the driver's sockets sends it, by its number. A node's driver has 0 and 1, and opens
+    any other number when something is first sent from it (see ``events.SocketsReleased``)."""
     ttl: int | None = None
     """IP time to live, where it is not the system's default."""
     dont_fragment: bool = False

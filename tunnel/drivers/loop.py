@@ -8,7 +8,8 @@ packets arrived; 800 with a budget).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from tunnel.core.machine import Machine, Transmit
 from tunnel.dataplane.train import join
 from tunnel.drivers import clock
 from tunnel.drivers.udp import UdpSocket
+from tunnel.errors import OperatorError
 from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,8 @@ class MachineLoop:
     """Drives `machine` with datagrams from `sockets` (numbered as in ``Transmit.local``).
 
     If it has a ``receive_error(endpoint, mtu, now)``, that is called with each of
-    :meth:`UdpSocket.read_errors`.
+    :meth:`UdpSocket.read_errors`; if it has a ``receive_time_exceeded(endpoint, router, now,
+    local)``, that with each of :meth:`UdpSocket.take_time_exceeded`.
     """
 
     def __init__(
@@ -40,12 +43,22 @@ class MachineLoop:
         *,
         on_packets: Callable[[list[bytes]], None] | None = None,
         after_settling: Callable[[], None] | None = None,
+        open_socket: Callable[[], UdpSocket] | None = None,
     ) -> None:
+        """`open_socket` makes a socket, on a port of its own, for a number that has none, when the
+        machine first sends from it; until :meth:`release_sockets`. It may raise OperatorError."""
         self.machine: Machine = machine
-        self.sockets = list(sockets)
+        self.sockets = dict(enumerate(sockets))
+        self.drops: Counter[str] = Counter()
+        """Reason → datagrams that could not even be tried."""
+        self._fixed = len(self.sockets)
+        self._open_socket = open_socket
         self._receive_datagrams = machine.receive_datagrams
         self._receive_error: Callable[[Endpoint, int | None, float], None] | None = getattr(
             machine, "receive_error", None
+        )
+        self._receive_time_exceeded: Callable[[Endpoint, str, float, int], None] | None = getattr(
+            machine, "receive_time_exceeded", None
         )
         self._on_packets = on_packets
         self._after_settling = after_settling
@@ -54,7 +67,7 @@ class MachineLoop:
         self._armed_at: float | None = None
 
     def start(self) -> None:
-        for number, socket in enumerate(self.sockets):
+        for number, socket in self.sockets.items():
             self.watch(socket.fileno(), partial(self._readable, number))
 
     def replace_socket(self, number: int, socket: UdpSocket) -> None:
@@ -65,6 +78,15 @@ class MachineLoop:
         old.close()
         self.watch(socket.fileno(), partial(self._readable, number))
 
+    def release_sockets(self, numbers: Iterable[int]) -> None:
+        """Close those opened when they were needed; a later datagram from such a number leaves from
+        a new one. Numbers that have none, and the sockets given at the start, are left alone."""
+        for number in numbers:
+            if number >= self._fixed and number in self.sockets:
+                socket = self.sockets.pop(number)
+                self._unwatch(socket.fileno())
+                socket.close()
+
     def watch(self, fileno: int, callback: Callable[[], None]) -> None:
         """Call `callback` in the hub whenever `fileno` is readable."""
         watcher = gevent.get_hub().loop.io(fileno, 1)
@@ -72,7 +94,8 @@ class MachineLoop:
         self._watchers[fileno] = watcher
 
     def close(self) -> None:
-        """Stop watching. The sockets stay open."""
+        """Stop watching. The sockets given at the start stay open."""
+        self.release_sockets([*self.sockets])
         for fileno in list(self._watchers):
             self._unwatch(fileno)
         self._disarm()
@@ -91,12 +114,30 @@ class MachineLoop:
         self._arm(self.machine.get_timer(), now)
 
     def transmit(self, transmit: Transmit) -> None:
-        if transmit.local < len(self.sockets):
-            self.sockets[transmit.local].transmit(transmit)
+        socket = self.sockets.get(transmit.local) or self._open(transmit.local)
+        if socket is not None:
+            socket.transmit(transmit)
+
+    def _open(self, number: int) -> UdpSocket | None:
+        if self._open_socket is None:
+            self.drops["no such socket"] += 1
+            return None
+        try:
+            socket = self._open_socket()
+        except OperatorError as error:  # Descriptors or ports are used up.
+            if not self.drops["socket not to be had"]:
+                log.warning("%s", error)
+            self.drops["socket not to be had"] += 1
+            return None
+        self.sockets[number] = socket
+        self.watch(socket.fileno(), partial(self._readable, number))
+        return socket
 
     def _readable(self, number: int) -> None:
         now = clock.now()
-        socket = self.sockets[number]
+        socket = self.sockets.get(number)
+        if socket is None:  # Released in the same turn.
+            return
         arrivals = socket.receive(RECEIVE_BUDGET)
         for datagrams, source in arrivals:
             packets = self._receive_datagrams(datagrams, source, now, number)
@@ -108,6 +149,9 @@ class MachineLoop:
             for endpoint, mtu in socket.read_errors():
                 if self._receive_error is not None:
                     self._receive_error(endpoint, mtu, now)
+            for endpoint, router in socket.take_time_exceeded():
+                if self._receive_time_exceeded is not None:
+                    self._receive_time_exceeded(endpoint, router, now, number)
         self.settle(now)
 
     def _timer_expired(self) -> None:

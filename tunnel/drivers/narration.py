@@ -34,5 +34,7 @@ def narrate(event: core.Event) -> str:
             return "punching keeps failing from this UDP port: taking another"
         case core.PingAnswered(peer=peer, seconds=seconds, way=way):
             return f"{peer} answered via {way} in {seconds * 1000:.1f} ms"
+        case core.SocketsReleased(locals=numbers):
+            return f"{len(numbers)} UDP ports opened for a while are given up"
         case core.PeersChanged():
             return "what is known of the peers has changed"

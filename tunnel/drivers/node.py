@@ -26,6 +26,7 @@ from tunnel.core.events import (
     RebindWanted,
     ServerLost,
     ServerRegistered,
+    SocketsReleased,
 )
 from tunnel.core.membership import InvitationLedger
 from tunnel.core.node import Node
@@ -87,6 +88,7 @@ class NodeDriver:
             [socket, self._second_socket],
             on_packets=self._write_packets,
             after_settling=self._report,
+            open_socket=partial(UdpSocket, None, 0),
         )
         self._watch = NetworkWatch(ignore=[tun.name])
         self._suspend = clock.SuspendWatch()
@@ -103,7 +105,7 @@ class NodeDriver:
         status = self.node.status(clock.now())
         status["node"]["interface"] = self._tun.name
         status["node"]["listen_port"] = self._socket.port
-        for errors in (self._socket.errors, self._tun.drops):
+        for errors in (self._socket.errors, self._tun.drops, self._loop.drops):
             for name, count in errors.items():
                 status["drops"][name] = status["drops"].get(name, 0) + count
         for peer in status["peers"]:
@@ -249,6 +251,9 @@ class NodeDriver:
 
     def _report(self) -> None:
         while (event := self.node.next_event()) is not None:
+            if isinstance(event, SocketsReleased):
+                self._loop.release_sockets(event.locals)
+                continue
             if isinstance(event, PeersChanged):
                 self._must_save_peers = True
                 continue

@@ -34,7 +34,9 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 _BUFFER = 4 << 20
 """Bytes. A burst of 2 Gbit/s for 16 ms: a turn of the event loop and then some."""
-_RECEIVE = 65_536
+_RECEIVE = memoryview(bytearray(65_536))
+"""What arrives is copied out of it at once, so one does for all sockets: a node that guesses ports
+has hundreds."""
 _CONTROL = 64
 _ADDRESSES = 4096
 """Converted addresses remembered, each way."""
@@ -67,13 +69,12 @@ class UdpSocket:
         self.sends_trains = offload and self._accepts("UDP_SEGMENT", _UDP_SEGMENT, 0)
         self.receives_trains = offload and self._accepts("UDP_GRO", _UDP_GRO, 1)
 
-        self._buffer = bytearray(_RECEIVE)
-        self._view = memoryview(self._buffer)
         self._sources: dict[SockAddress, Endpoint] = {}
         self._destinations: dict[Endpoint, SockAddress] = {}
         self._refused: set[Endpoint] = set()
         """Where an unfragmented datagram could not even leave for since the error queue was
         empty."""
+        self._expired: list[tuple[Endpoint, str]] = []
 
     def receive(self, budget: int) -> list[tuple[list[bytes], Endpoint]]:
         """What has arrived, in order: the datagrams of one buffer and where they came from.
@@ -85,7 +86,7 @@ class UdpSocket:
         arrivals = []
         for _ in range(budget):
             try:
-                length, control, flags, address = self._socket.recvmsg_into([self._view], _CONTROL)
+                length, control, flags, address = self._socket.recvmsg_into([_RECEIVE], _CONTROL)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -100,7 +101,7 @@ class UdpSocket:
                 self.errors["MSG_TRUNC"] += 1
                 continue
             source = self._sources.get(address) or self._source(address)
-            data = bytes(self._view[:length])
+            data = bytes(_RECEIVE[:length])
             size = _segment_size(control) if control else None
             arrivals.append((split(data, size) if size else [data], source))
         return arrivals
@@ -136,13 +137,16 @@ class UdpSocket:
         of the interface it should have left by). None: that endpoint is unreachable.
 
         Each once, from at most 64 messages; `fileno()` is readable as long as there are more.
-        Anybody can forge them. A time to live that ran out is not among them.
+        Anybody can forge them. A time to live that ran out is not among them, see
+        `take_time_exceeded`.
         """
         told: dict[tuple[Endpoint, int | None], None] = {}
         errors, is_all = read_error_queue(self._socket, _ERRORS)
         for error in errors:
             endpoint = self._sources.get(error.address) or self._source(error.address)
-            if error.is_local:  # counted when it could not be sent
+            if error.router is not None:
+                self._expired.append((endpoint, error.router))
+            elif error.is_local:  # counted when it could not be sent
                 refused = {other for other in self._refused if other.host == endpoint.host}
                 self._refused -= refused
                 told.update(dict.fromkeys((other, error.mtu) for other in sorted(refused)))
@@ -153,6 +157,12 @@ class UdpSocket:
         if is_all:
             self._refused.clear()
         return list(told)
+
+    def take_time_exceeded(self) -> list[tuple[Endpoint, str]]:
+        """What `read_errors` came across since the last call: where a datagram was going, and the
+        address of the router at which its time to live ran out."""
+        expired, self._expired = self._expired, []
+        return expired
 
     def fileno(self) -> int:
         return self._socket.fileno()

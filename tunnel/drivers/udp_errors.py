@@ -7,6 +7,8 @@ IP_RECVERR; <linux/errqueue.h>), in host byte order::
     +---------+--------+------+------+-----+------+------+
     | errno   | origin | type | code | pad | info | data |     info: the MTU, where one was exceeded
     +---------+--------+------+------+-----+------+------+
+
+followed by the ``sockaddr`` of who says so, the router (SO_EE_OFFENDER).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import contextlib
 import errno
 import socket
 import struct
+import sys
 from typing import NamedTuple
 
 SockAddress = tuple[str, int] | tuple[str, int, int, int]
@@ -46,6 +49,9 @@ _CONTROL = 128
 # RFC 792, RFC 1191 section 4, RFC 4443 sections 3.1 and 3.2
 _ICMP_UNREACHABLE, _ICMP_TOO_LARGE = 3, 4
 _ICMPV6_UNREACHABLE, _ICMPV6_TOO_LARGE = 1, 2
+_ICMP_TIME_EXCEEDED, _ICMPV6_TIME_EXCEEDED = 11, 3
+_IN_TRANSIT = 0
+"""Code of a time to live that ran out; the other one is about fragments (RFC 792, RFC 4443 3.3)."""
 
 
 class SendError(NamedTuple):
@@ -59,6 +65,8 @@ class SendError(NamedTuple):
     """Bytes, IP header included: what it was too large for. None: there is no way there."""
     is_local: bool
     """Whether this machine's own interface refused it, so that sending it failed as well."""
+    router: str | None = None
+    """Where its time to live ran out, if that is the reason."""
 
 
 def enable_error_queue(udp: socket.socket) -> None:
@@ -74,8 +82,8 @@ def enable_error_queue(udp: socket.socket) -> None:
 
 
 def read_error_queue(udp: socket.socket, budget: int) -> tuple[list[SendError], bool]:
-    """The entries that tell of a destination or an MTU, `budget` system calls at most, and
-    whether that was all."""
+    """The entries that tell of a destination, an MTU or where a time to live ran out, `budget`
+    system calls at most, and whether that was all."""
     errors: list[SendError] = []
     for _ in range(budget):
         try:
@@ -105,7 +113,24 @@ def _parse(control: list[tuple[int, int, bytes]], address: SockAddress) -> SendE
         else:
             is_too_large = origin == _ICMPV6 and type_ == _ICMPV6_TOO_LARGE
             is_unreachable = origin == _ICMPV6 and type_ == _ICMPV6_UNREACHABLE
+        is_expired = (origin, type_, code) in (
+            (_ICMP, _ICMP_TIME_EXCEEDED, _IN_TRANSIT),
+            (_ICMPV6, _ICMPV6_TIME_EXCEEDED, _IN_TRANSIT),
+        )
+        router = _offender(data[_SOCK_EXTENDED_ERR.size :]) if is_expired else None
+        if router is not None:
+            return SendError(address, number, None, False, router)
         # Routers older than RFC 1191 leave the MTU 0, which tells nothing.
         if is_unreachable or (is_too_large and info > 0):
             return SendError(address, number, info if is_too_large else None, origin == _LOCAL)
+    return None
+
+
+def _offender(data: bytes) -> str | None:
+    """The address in a ``sockaddr_in`` (at 4) or ``sockaddr_in6`` (at 8)."""
+    family = int.from_bytes(data[:2], sys.byteorder)
+    if family == socket.AF_INET and len(data) >= 8:
+        return socket.inet_ntop(socket.AF_INET, data[4:8])
+    if family == socket.AF_INET6 and len(data) >= 24:
+        return socket.inet_ntop(socket.AF_INET6, data[8:24]).removeprefix("::ffff:")
     return None
