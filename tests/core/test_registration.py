@@ -22,7 +22,12 @@ from tests.core.ends import (
 )
 from tunnel.core.events import Event, MappingMoved, ServerLost, ServerRegistered
 from tunnel.core.indices import IndexTable
-from tunnel.core.registration import INTRODUCE_SPACING, Registration, RegistrationState
+from tunnel.core.registration import (
+    INTRODUCE_SPACING,
+    MAX_ASKS,
+    Registration,
+    RegistrationState,
+)
 from tunnel.core.server_session import ServerSession
 from tunnel.errors import AuthenticationFailed
 from tunnel.wire.endpoint import Endpoint
@@ -36,6 +41,7 @@ from tunnel.wire.rendezvous import (
     Gone,
     Introduce,
     Leave,
+    Probe,
     RefusalReason,
     Refused,
     Register,
@@ -45,6 +51,7 @@ from tunnel.wire.rendezvous import (
 UNREACHABLE, REGISTERING, CONNECTED = RegistrationState
 NODE = Endpoint("203.0.113.2", 40002)
 ELSEWHERE = Endpoint("203.0.113.2", 40999)
+SECOND_ADDRESS = Endpoint("198.51.100.2", 12345)
 SERVER_V6 = Endpoint("2001:db8::1", 12345)
 NODE_V6 = Endpoint("2001:db8:2::2", 51000)
 Lose = Callable[[float, FromNode | FromServer | None], bool]
@@ -66,8 +73,11 @@ class Lab:
         }
         """Where each of the server's endpoints sees the node."""
         self.lose: Lose = lambda at, message: False
+        self.second_address: Endpoint | None = None
+        """What the server says of itself."""
         self.sent: list[tuple[float, Endpoint, FromNode | None]] = []
         """Messages, and None for handshakes."""
+        self.sent_to: list[Endpoint] = []
         self.events: list[tuple[float, Event]] = []
         self.handed_back: list[FromServer] = []
         link = ServerSession(
@@ -97,6 +107,7 @@ class Lab:
     def settle(self) -> None:
         for transmit in self.registration.datagrams_to_send():
             data, to = bytes(transmit.data), transmit.endpoint
+            self.sent_to.append(to)
             if data[0] == INITIATION:
                 self.sent.append((self.at, to, None))
             self.later(lambda data=data, to=to: self._arrive(data, to))  # type: ignore[misc]
@@ -118,9 +129,12 @@ class Lab:
                 continue
             self.sent.append((self.at - self.delay, to, message))
             if isinstance(message, Register):
-                self.say(Registered(message.sequence, source, ALTERNATE.port, 60), to)
+                other = self.second_address
+                self.say(Registered(message.sequence, source, ALTERNATE.port, 60, other), to)
             elif isinstance(message, Echo):
                 self.say(Echoed(message.transaction, int(to == ALTERNATE), source), to)
+            elif isinstance(message, Probe):
+                self.say(Echoed(message.transaction, 0, source), to)
 
     def say(self, message: FromServer, source: Endpoint = SERVER) -> None:
         if not self.lose(self.at, message):
@@ -249,16 +263,16 @@ def test_a_change_that_the_server_has_not_heard_is_repeated_until_it_has() -> No
     assert lab.state is CONNECTED
 
 
-def test_the_second_port_and_the_mapping_behaviour() -> None:
+def test_the_second_port_is_a_witness() -> None:
     lab = Lab()
-    assert lab.registration.mapping_behaviour() is None
+    assert lab.registration.witnesses == {}
     lab.connect()
-    assert lab.registration.mapping_behaviour() == "endpoint-independent"
+    assert lab.registration.witnesses == {ALTERNATE: NODE}
     assert lab.registration.alternate_port == ALTERNATE.port
     varying = Lab()
     varying.seen_from[ALTERNATE] = ELSEWHERE
     varying.connect()
-    assert varying.registration.mapping_behaviour() == "address-and-port-dependent"
+    assert varying.registration.witnesses == {ALTERNATE: ELSEWHERE}
     assert varying.registration.reflexive_endpoints() == [NODE], "peers see what port 0 sees"
 
 
@@ -268,7 +282,59 @@ def test_without_an_answer_from_the_second_port_nothing_is_said() -> None:
     lab.connect()
     lab.run(120)
     assert lab.state is CONNECTED
-    assert lab.registration.mapping_behaviour() is None
+    assert lab.registration.witnesses == {}
+
+
+def test_a_silent_second_port_is_not_asked_for_ever() -> None:
+    """Of which a firewall knows nothing. Until it is asked for again."""
+    lab = Lab()
+    del lab.seen_from[ALTERNATE]
+    lab.connect()
+
+    def count() -> int:
+        return sum(to == ALTERNATE for to in lab.sent_to)
+
+    lab.run(600)
+    assert 2 <= count() <= MAX_ASKS
+    before = count()
+    lab.registration.ask_others(lab.clock.now)
+    lab.run(1)
+    assert count() == before + 1
+    lab.seen_from[ALTERNATE] = NODE
+    lab.run(60)
+    assert lab.registration.witnesses == {ALTERNATE: NODE}
+
+
+def test_a_second_address_is_probed_and_never_registered_at() -> None:
+    lab = Lab()
+    lab.seen_from[SECOND_ADDRESS] = ELSEWHERE
+    lab.second_address = SECOND_ADDRESS
+    lab.connect()
+    assert lab.registration.witnesses == {ALTERNATE: NODE, SECOND_ADDRESS: ELSEWHERE}
+    assert lab.registration.reflexive_endpoints() == [NODE]
+    assert lab.registration.main_observed == NODE
+    assert lab.registration.link.endpoint == SERVER
+    lab.run(120)
+    kinds = {type(message) for _, to, message in lab.sent if to == SECOND_ADDRESS}
+    assert kinds <= {Probe}
+    lab.registration.ask_others(lab.clock.now)
+    lab.seen_from[SECOND_ADDRESS] = NODE
+    lab.run(1)
+    assert lab.registration.witnesses[SECOND_ADDRESS] == NODE
+
+
+@pytest.mark.parametrize(
+    "alternate",
+    [Endpoint("192.168.1.1", 53), Endpoint("8.8.8.8", 0), Endpoint("127.0.0.1", 9), ALTERNATE],
+)
+def test_a_second_address_that_is_of_no_use(alternate: Endpoint) -> None:
+    """Or that aims at something we reach and strangers do not."""
+    lab = Lab()
+    lab.second_address = alternate
+    lab.connect()
+    lab.run(60)
+    assert lab.registration.link.alternate is None
+    assert set(lab.sent_to) <= {SERVER, ALTERNATE}
 
 
 def test_both_address_families_are_observed() -> None:
@@ -317,7 +383,7 @@ def test_the_mapping_moves() -> None:
         MappingMoved(NODE, ELSEWHERE)
     ]
     assert lab.registration.reflexive_endpoints() == [ELSEWHERE]
-    assert lab.registration.mapping_behaviour() == "endpoint-independent", "asked anew"
+    assert lab.registration.witnesses == {ALTERNATE: ELSEWHERE}, "asked anew"
 
 
 def test_refresh_tells_at_once() -> None:

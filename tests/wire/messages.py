@@ -54,6 +54,7 @@ from tunnel.wire.invitation import (
 from tunnel.wire.rendezvous import (
     MAX_SEALED,
     Acknowledge,
+    AnswerFrom,
     Asked,
     Echo,
     Echoed,
@@ -367,7 +368,15 @@ KINDS = [
         parse_from_node,
         Probe(0x0102030405060708, 12_000),
         "08 000000 0807060504030201 e02e0000" + "00" * 16,
-        st.builds(Probe, words(64), words(32)),
+        st.builds(Probe, words(64), words(32), words(8)),
+        is_open=True,
+    ),
+    Kind(
+        "probe to be answered from elsewhere",
+        parse_from_node,
+        Probe(0x0102030405060708, 0, AnswerFrom.OTHER_ADDRESS),
+        "08 000000 0807060504030201 00000000 02" + "00" * 15,
+        st.builds(Probe, words(64), words(32), st.sampled_from(AnswerFrom)),
         is_open=True,
     ),
     # A kind byte is all a leave needs.
@@ -377,7 +386,16 @@ KINDS = [
         parse_from_server,
         Registered(0x01020304, V4, 12346, 60),
         f"81 00 3a30 04030201 {V4_HEX} 3c00",
-        st.builds(Registered, words(32), endpoints, words(16), words(16)),
+        st.builds(Registered, words(32), endpoints, words(16), words(16), st.none()),
+        is_open=True,
+    ),
+    Kind(
+        "registered with two addresses",
+        parse_from_server,
+        Registered(0x01020304, V4, 12346, 60, V6),
+        f"81 00 3a30 04030201 {V4_HEX} 3c00 {V6_HEX}",
+        st.builds(Registered, words(32), endpoints, words(16), words(16), endpoints),
+        tail=18,
         is_open=True,
     ),
     Kind(

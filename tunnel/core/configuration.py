@@ -47,6 +47,9 @@ class ServerConfig:
     """Whether frames are relayed for pairs that have no direct path."""
     alternate_port: int = 12346
     """UDP port of the listener with number 1."""
+    listeners: tuple[Endpoint | None, ...] = ()
+    """First port of each pair of listeners, local numbers 0 and 1, 2 and 3, …, where it has an
+    address of its own; None: it takes all addresses of the machine."""
     max_nodes: int = 100_000
     max_nodes_per_network: int = 1_000
     relay_rate: float = 1.25e9

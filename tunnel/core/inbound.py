@@ -16,6 +16,7 @@ from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
 from tunnel.core.introductions import IntroductionReceiver
 from tunnel.core.lifetime import LifetimeProbe
+from tunnel.core.nat import NatDiscovery
 from tunnel.core.outbound import FIRST_IP, Outbound
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
@@ -38,6 +39,7 @@ from tunnel.wire.check import (
     parse_check,
 )
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.feeler import HAIRPIN, parse_hairpin
 from tunnel.wire.fragment import FRAGMENT, parse_fragment
 from tunnel.wire.handshake import (
     COOKIE_REPLY,
@@ -66,6 +68,7 @@ class Inbound:
         introductions: IntroductionReceiver,
         lifetime: LifetimeProbe,
         guessing: PortGuessing,
+        nat: NatDiscovery,
         witness: Witness,
         outbound: Outbound,
     ) -> None:
@@ -77,6 +80,7 @@ class Inbound:
         self._introductions = introductions
         self._lifetime = lifetime
         self._guessing = guessing
+        self._nat = nat
         self._witness = witness
         self._outbound = outbound
         self._events: list[Event] = []
@@ -111,6 +115,9 @@ class Inbound:
         elif kind == COOKIE_REPLY:
             reply = parse_cookie_reply(datagram)
             self._find_session(reply.receiver).receive_cookie(reply, now)
+        elif kind == HAIRPIN:
+            if not self._nat.receive_hairpin(parse_hairpin(datagram), now):
+                raise AuthenticationFailed("hairpin of a stranger")
         else:
             raise Malformed("unknown type")
 
@@ -156,6 +163,8 @@ class Inbound:
                 self._lifetime.receive(message.transaction, now)
                 or self._guessing.receive_echoed(message.transaction, message.observed, now)
             ):
+                return
+            if isinstance(message, Echoed) and self._nat.receive(message, source, now):
                 return
             if message is not None and local == 0:
                 news = self._registration.receive(message, now)

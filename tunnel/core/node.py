@@ -29,6 +29,7 @@ from tunnel.core.inviter import Inviter
 from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest
 from tunnel.core.membership import InvitationLedger
+from tunnel.core.nat import NatDiscovery
 from tunnel.core.outbound import Outbound
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
@@ -92,8 +93,10 @@ class Node:
             own_key, self.registration, self._announcer, self.peers, self.inviter
         )
         self.lifetime = LifetimeProbe(random_bytes)
+        self.nat = NatDiscovery(self.registration, self.peers, self._announcer, random_bytes)
+        self.hops = self.nat.hops
         self.guessing = PortGuessing(
-            own_key, self.registration, random_bytes, may_guess=config.may_guess
+            own_key, self.registration, self.nat, random_bytes, may_guess=config.may_guess
         )
         self._rebind_policy = RebindPolicy()
         self._events: deque[Event] = deque()
@@ -108,6 +111,7 @@ class Node:
             introductions=introductions,
             lifetime=self.lifetime,
             guessing=self.guessing,
+            nat=self.nat,
             witness=self._witness,
             outbound=self._outbound,
         )
@@ -140,6 +144,7 @@ class Node:
             self.registration.refresh(now)
             self.lifetime.restart(now)
             self.guessing.reset(now)
+            self.nat.restart(now)
             for peer in self.peers:
                 if peer.session.is_established(now):
                     peer.traversal.punch(now, "network changed")
@@ -231,6 +236,14 @@ class Node:
             peer.receive_error(endpoint, mtu, now, is_server=is_server)
         self._collect(now)
 
+    def receive_time_exceeded(
+        self, endpoint: Endpoint, router_address: str, now: float, local: int
+    ) -> None:
+        """ICMP: the time to live of a datagram to `endpoint` ran out at that router. Anybody can
+        forge that."""
+        self.nat.receive_time_exceeded(endpoint, router_address, now, local)
+        self._collect(now)
+
     def datagrams_to_send(self, now: float) -> list[Transmit]:
         return self._outbound.take_transmits()
 
@@ -240,7 +253,7 @@ class Node:
     # The clock
 
     def get_timer(self) -> float | None:
-        times = [self.registration.get_timer(), self.lifetime.get_timer()]
+        times = [self.registration.get_timer(), self.lifetime.get_timer(), self.nat.get_timer()]
         times.append(self.guessing.get_timer())
         times += [peer.get_timer() for peer in self.peers]
         return earliest(times)
@@ -248,6 +261,7 @@ class Node:
     def handle_timer(self, now: float) -> None:
         self.registration.handle_timer(now)
         self.lifetime.handle_timer(now)
+        self.nat.handle_timer(now)
         for peer in self.peers:
             peer.handle_timer(now)
         self.guessing.handle_timer(self.peers, now)
@@ -272,10 +286,13 @@ class Node:
         for event in self.registration.take_events():
             if isinstance(event, ServerRegistered) and self.lifetime.get_timer() is None:
                 self.lifetime.restart(now)
+            self.nat.note(event, now)
             self._events.append(event)
         self._events.extend(self.peers.take_events())
         self._measure_lifetime(now)
         self._guess(now)
+        self._outbound.add(self.nat.take_transmits(now))
+        self._events.extend(self.nat.take_events())
         for peer in self.peers:
             traversal = peer.traversal
             self._outbound.send_checks(peer, peer.take_checks(now), now)
@@ -310,6 +327,7 @@ class Node:
             self._outbound.send_again(peer, peer.take_unproven(now), now)
 
     def _guess(self, now: float) -> None:
+        self.peers.set_opener_ttl(self.hops.opener_ttl)
         for probe, endpoint, local in self.guessing.take_probes():
             self.registration.link.send(probe, now, endpoint, local)
         for to, check in self.guessing.take_messages():
@@ -345,5 +363,5 @@ class Node:
     def status(self, now: float) -> dict[str, Any]:
         """A snapshot for people and programs; the format of ``punchtun status --json``."""
         return describe_node(
-            self.config, self.registration, self.lifetime, self.peers, self.drops, now
+            self.config, self.registration, self.lifetime, self.nat, self.peers, self.drops, now
         )

@@ -13,6 +13,7 @@ from tunnel.core.membership import NetworkIdentity
 from tunnel.core.peer import Peer
 from tunnel.core.routes import RoutingTable, host_network
 from tunnel.core.session import Session
+from tunnel.core.traversal import OPENER_TTL
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PrivateKey, PublicKey
@@ -44,6 +45,7 @@ class PeerTable:
         self._by_channel: dict[int, Peer] = {}
         self._local_candidates: Sequence[Candidate] = ()
         self._keepalive_interval = KEEPALIVE_INTERVAL
+        self._opener_ttl = OPENER_TTL
         self._events: list[Event] = []
 
     def __iter__(self) -> Iterator[Peer]:
@@ -87,6 +89,13 @@ class PeerTable:
         for peer in self:
             peer.traversal.echoes.keepalive_interval = seconds
 
+    def set_opener_ttl(self, ttl: int) -> None:
+        """For those that are and those that will be."""
+        if ttl != self._opener_ttl:
+            self._opener_ttl = ttl
+            for peer in self:
+                peer.traversal.opener_ttl = ttl
+
     def take_events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
@@ -117,6 +126,7 @@ class PeerTable:
             self._by_session[session] = peer
             peer.traversal.set_local_candidates(self._local_candidates)
             peer.traversal.echoes.keepalive_interval = self._keepalive_interval
+            peer.traversal.opener_ttl = self._opener_ttl
             self._events.append(PeerIntroduced(peer.name))
         else:
             self.routes.remove_target(peer)

@@ -34,6 +34,8 @@ from tunnel.core.entry_budget import EntryBudget
 from tunnel.core.fresh_sockets import FreshSockets
 from tunnel.core.guess_record import GuessRecord
 from tunnel.core.machine import RandomBytes, draw_number, earliest
+from tunnel.core.nat import NatDiscovery
+from tunnel.core.nat_mapping import ADDRESS, INDEPENDENT
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.prediction import (
@@ -106,6 +108,7 @@ class PortGuessing:
         self,
         own_key: bytes,
         registration: Registration,
+        nat: NatDiscovery,
         random_bytes: RandomBytes,
         *,
         may_guess: bool = True,
@@ -116,6 +119,7 @@ class PortGuessing:
         self.state = GuessState.IDLE
         self._own_key = own_key
         self._registration = registration
+        self._nat = nat
         self._random_bytes = random_bytes
         self._records: dict[bytes, GuessRecord] = {}
         self._attempt: Attempt | None = None
@@ -245,8 +249,9 @@ class PortGuessing:
         return [main] if other is None else [main, Endpoint(main.host, other)]
 
     def _sample(self, attempt: Attempt, now: float) -> None:
-        seems_steady = self._registration.mapping_behaviour() == "endpoint-independent"
-        is_enough = seems_steady and not attempt.distrusts_steady
+        behaviour = self._nat.mapping(now).behaviour
+        attempt.distrusts_steady |= behaviour == ADDRESS
+        is_enough = behaviour == INDEPENDENT and not attempt.distrusts_steady
         attempt.locals = self.sockets.take(1 if is_enough else SAMPLE_SOCKETS)
         ports = self._server_ports()
         self.budget.spend(len(attempt.locals) * len(ports), now)

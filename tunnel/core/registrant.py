@@ -35,6 +35,8 @@ class Registrant:
         self.channels: dict[bytes, int] = {}
         """Peer key → the number this node uses for it."""
         self.relay_limit = TokenBucket(relay_rate, max(relay_rate / 10, 256 * 1024))
+        self.vantage_limit = TokenBucket(rate=1.0, burst=12.0)
+        """Of answers from another port or address than asked: a node asks for 6 in a row."""
         self.late_answers: list[tuple[float, bytes, Endpoint, int]] = []
         """When, what, where to, by which of our sockets."""
         self.attend_at: float | None = None

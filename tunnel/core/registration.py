@@ -30,6 +30,7 @@ from tunnel.wire.rendezvous import (
     FromServer,
     Introduce,
     Leave,
+    Probe,
     Register,
     Registered,
 )
@@ -43,6 +44,9 @@ COMPLAIN_AFTER = 5.0
 RECONNECT_DELAYS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 INTRODUCE_SPACING = 1.0
 REFRESH_SPACING = 0.02
+MAX_ASKS = 8
+"""Keep-alives at which an endpoint of the server that stays silent is asked where it sees us: a
+firewall may let through the first port only."""
 SUSPECT_KEYS_AFTER = 2
 """Unanswered echoes after which keys are agreed anew beside them: the server may have restarted."""
 
@@ -60,14 +64,19 @@ class Registration:
         self.rtt: float | None = None
         self.observed: dict[tuple[int, bool], Endpoint] = {}
         """(listener, IPv6?) → where that listener of the server sees us."""
+        self.witnesses: dict[Endpoint, Endpoint] = {}
+        """Endpoint of the server, other than the one we register with → where that sees us, since
+        our mapping last moved."""
         self.alternate_port: int | None = None
         self.keepalive_interval = KEEPALIVE_INTERVAL
         self._network_tag = network_tag
         self._random_bytes = random_bytes
         self._announcement: bytes | None = None
         self._sequence = 0
-        self._echoes: dict[int, tuple[float, bool]] = {}
+        self._echoes: dict[int, tuple[float, Endpoint, bool]] = {}
+        """Transaction → when it was sent, where, and whether to where we register."""
         self._tries = 0
+        self._asks_left = MAX_ASKS
         self._next_at: float | None = None
         self._reconnects = 0
         self._refreshed_at = float("-inf")
@@ -92,13 +101,6 @@ class Registration:
 
     def reflexive_endpoints(self) -> list[Endpoint]:
         return [endpoint for (listener, _), endpoint in self.observed.items() if listener == 0]
-
-    def mapping_behaviour(self) -> str | None:
-        """In RFC 4787's words, as far as two ports of one address tell; None: not known yet."""
-        first, second = self.observed.get((0, False)), self.observed.get((1, False))
-        if first is None or second is None:
-            return None
-        return "endpoint-independent" if first == second else "address-and-port-dependent"
 
     def take_events(self) -> list[Event]:
         events, self._events = self._events, []
@@ -139,6 +141,13 @@ class Registration:
         elif self.state is RegistrationState.UNREACHABLE and self.link.endpoints:
             self._reconnects = 0
             self.link.session.restart_handshake(now)
+
+    def ask_others(self, now: float) -> None:
+        """Let the server's other endpoints see us again: it costs some 200 bytes for each."""
+        if self.state is RegistrationState.CONNECTED:
+            self._asks_left = MAX_ASKS
+            for endpoint in self._others():
+                self._ask_other(endpoint, now)
 
     def note_unreachable(self, now: float) -> None:
         """ICMP says that the server is not there. It is asked, once a second at most."""
@@ -246,29 +255,50 @@ class Registration:
             self._send_echo(self.link.endpoint, now, is_main=True)
 
     def _send_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> None:
+        transaction = self._note_echo(endpoint, now, is_main=is_main)
+        self.link.send(Echo(transaction, self._rtt_in_microseconds()), now, endpoint)
+
+    def _note_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> int:
         transaction = draw_number(self._random_bytes)
         if len(self._echoes) >= 16:
             self._echoes.pop(next(iter(self._echoes)))
-        self._echoes[transaction] = (now, is_main)
-        self.link.send(Echo(transaction, self._rtt_in_microseconds()), now, endpoint)
+        self._echoes[transaction] = (now, endpoint, is_main)
+        return transaction
 
     def _rtt_in_microseconds(self) -> int:
         """As the field holds it: a server that answers very late must not end us."""
         return min(round((self.rtt or 0.0) * 1e6), 0xFFFFFFFF)
 
     def _probe_others(self, now: float) -> None:
-        """Ask the server's second port, and its other address family, where they see us."""
+        """Ask the server's second port, its other address family, and its second address, where
+        they see us, unless they have said so."""
+        missing = [endpoint for endpoint in self._others() if endpoint not in self.witnesses]
+        if not missing or self._asks_left <= 0:
+            return
+        self._asks_left -= 1
+        for endpoint in missing:
+            self._ask_other(endpoint, now)
+
+    def _others(self) -> list[Endpoint]:
         main = self.link.endpoint
         if main is None:
-            return
-        if self.alternate_port and (1, main.is_ipv6) not in self.observed:
-            self._send_echo(Endpoint(main.host, self.alternate_port), now, is_main=False)
-        for endpoint in self.link.endpoints:
-            if endpoint.is_ipv6 != main.is_ipv6 and (0, endpoint.is_ipv6) not in self.observed:
-                self._send_echo(endpoint, now, is_main=False)
+            return []
+        others = [e for e in self.link.endpoints if e.is_ipv6 != main.is_ipv6]
+        if self.alternate_port:
+            reached = [main, *(e for e in others if e in self.witnesses)]
+            others += [Endpoint(e.host, self.alternate_port) for e in reached]
+        return others if self.link.alternate is None else [*others, self.link.alternate]
+
+    def _ask_other(self, endpoint: Endpoint, now: float) -> None:
+        if endpoint == self.link.alternate:
+            # A probe: an echo would tell the server that we register there from now on.
+            self.link.send(Probe(self._note_echo(endpoint, now, is_main=False), 0), now, endpoint)
+        else:
+            self._send_echo(endpoint, now, is_main=False)
 
     def _receive_registered(self, message: Registered, now: float) -> None:
         self.alternate_port = message.alternate_port or None
+        self.link.set_alternate(message.alternate)
         if message.sequence != self._sequence or self.state is not RegistrationState.REGISTERING:
             return
         if self.link.endpoint is None:
@@ -287,9 +317,11 @@ class Registration:
         sent = self._echoes.pop(message.transaction, None)
         if sent is None:
             return
-        at, is_main = sent
+        at, destination, is_main = sent
         if not is_main:
-            self.observed[(message.listener, message.observed.is_ipv6)] = message.observed
+            self.witnesses[destination] = message.observed
+            if destination != self.link.alternate:
+                self.observed[(message.listener, destination.is_ipv6)] = message.observed
             return
         sample = now - at
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
@@ -304,6 +336,8 @@ class Registration:
         if before is not None and before != observed:
             self._events.append(MappingMoved(before, observed))
             self.observed.clear()
+            self.witnesses.clear()
+            self._asks_left = MAX_ASKS
             self.observed[(0, observed.is_ipv6)] = observed
             self._probe_others(now)
         self.observed[(0, observed.is_ipv6)] = observed

@@ -21,12 +21,14 @@ from tunnel.core.registrant import Registrant
 from tunnel.core.relay import Relay
 from tunnel.core.server_session import SERVER_TIMES, server_construction, server_preshared_key
 from tunnel.core.session import Session
+from tunnel.core.vantage import Vantage
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.wire.endpoint import Endpoint, pack_endpoint
 from tunnel.wire.handshake import INITIATION
 from tunnel.wire.relay import RELAY
 from tunnel.wire.rendezvous import (
     Acknowledge,
+    AnswerFrom,
     Asked,
     Echo,
     Echoed,
@@ -78,6 +80,7 @@ class RendezvousServer:
         self._introduce_limit = KeyedRateLimit(rate=2.0, burst=6.0, capacity=65536)
         self._redeem_limit = KeyedRateLimit(rate=1.0, burst=5.0)
         self._stun_limit = KeyedRateLimit(rate=10.0, burst=30.0)
+        self._vantage = Vantage(config.listeners)
         self._outbox: list[Transmit] = []
         self._timers: list[tuple[float, int, bytes]] = []
         """When to look at a registrant again: (time, tie-break, key)."""
@@ -259,7 +262,13 @@ class RendezvousServer:
         has_news = message.announcement != registrant.announcement
         registrant.announcement = message.announcement
         registrant.sequence = message.sequence
-        registered = Registered(message.sequence, source, self.config.alternate_port, int(LIFETIME))
+        registered = Registered(
+            message.sequence,
+            source,
+            self.config.alternate_port,
+            int(LIFETIME),
+            self._vantage.alternate(registrant.locals.get(source.is_ipv6, 0)),
+        )
         self._send(registrant, registered, now)
         if has_news:
             for peer in self._peers_of(registrant):
@@ -303,6 +312,14 @@ class RendezvousServer:
     ) -> None:
         """Now and, if asked for, once more after a silence, to where the probe came from."""
         echoed = Echoed(probe.transaction, local % 2, source)
+        if probe.answer_from != AnswerFrom.SAME:
+            answerer = self._vantage.answerer(local, probe.answer_from)
+            if answerer is None:
+                raise Malformed("probe: no such socket to answer from")
+            if not registrant.vantage_limit.take(now):
+                raise AuthenticationFailed("probe: over the rate limit")
+            self._send(registrant, echoed, now, source, answerer)
+            return
         self._send(registrant, echoed, now, source, local)
         delay = probe.delay / 1000
         if 0 < delay <= MAX_PROBE_DELAY and len(registrant.late_answers) < MAX_PROBES:

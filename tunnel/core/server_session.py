@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tunnel.core.candidates import is_public
 from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, Transmit, WallClock
 from tunnel.core.session import Session, SessionTimes
@@ -58,6 +60,8 @@ class ServerSession:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.endpoint: Endpoint | None = None
         """The one that answered first."""
+        self.alternate: Endpoint | None = None
+        """A second address of the server, for learning how our NAT behaves and nothing else."""
         self._outbox: list[Transmit] = []
 
     def set_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
@@ -68,7 +72,19 @@ class ServerSession:
 
     def is_server(self, source: Endpoint) -> bool:
         """Whether a datagram from there may be the server's (its second port included)."""
+        if self.alternate is not None and source.host == self.alternate.host:
+            return True
         return any(source.host == endpoint.host for endpoint in self.endpoints)
+
+    def set_alternate(self, alternate: Endpoint | None) -> None:
+        """What the server says is another address of it. Not if it is of no use to a stranger: a
+        server that listens behind a NAT of its own knows its private address only."""
+        if alternate is not None:
+            known = {endpoint.host for endpoint in self.endpoints}
+            is_useful = alternate.port > 0 and alternate.host not in known
+            if not is_useful or not is_public(ipaddress.ip_address(alternate.host)):
+                alternate = None
+        self.alternate = alternate
 
     def receive_response(self, response: Response, source: Endpoint, now: float) -> None:
         """Raises AuthenticationFailed."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.lifetime import LifetimeProbe
+from tunnel.core.nat import NatDiscovery
 from tunnel.core.path import RELAYED, Path
 from tunnel.core.peer import Peer
 from tunnel.core.registration import Registration
@@ -16,6 +17,7 @@ def describe_node(
     config: NodeConfig,
     registration: Registration,
     lifetime: LifetimeProbe,
+    nat: NatDiscovery,
     peers: Iterable[Peer],
     drops: Mapping[str, int],
     now: float,
@@ -44,10 +46,8 @@ def describe_node(
             "endpoints": [str(endpoint) for endpoint in registration.link.endpoints],
             "observed": observed,
         },
-        "nat": {
-            "mapping": registration.mapping_behaviour(),
-            "filtering": None,
-            "hairpin": None,
+        "nat": nat.describe(now)
+        | {
             "port_mapping": None,
             "mapping_lifetime_s": lifetime.lifetime,
             "keepalive_s": registration.keepalive_interval,

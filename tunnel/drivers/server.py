@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import signal
 import sys
@@ -19,6 +20,7 @@ from tunnel.drivers.control import ControlServer
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import UsageError
+from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,17 @@ class ServerDriver:
             for name, count in socket.errors.items():
                 errors[name] = errors.get(name, 0) + count
         return status | {"ports": [socket.port for socket in self._sockets], "errors": errors}
+
+
+def describe_listeners(
+    addresses: Sequence[tuple[str | None, int]], sockets: Sequence[UdpSocket]
+) -> tuple[Endpoint | None, ...]:
+    """``ServerConfig.listeners``: `sockets` are those of :func:`open_listeners` for `addresses`."""
+    any_address = (None, "::", "0.0.0.0")
+    return tuple(
+        None if host in any_address else Endpoint(str(ipaddress.ip_address(host)), first.port)
+        for (host, _), first in zip(addresses, sockets[::2], strict=True)
+    )
 
 
 def open_listeners(addresses: Sequence[tuple[str | None, int]]) -> list[UdpSocket]:

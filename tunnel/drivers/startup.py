@@ -47,7 +47,7 @@ from tunnel.drivers.join import join_network
 from tunnel.drivers.network import configure_interface, find_clash
 from tunnel.drivers.node import NodeDriver
 from tunnel.drivers.places import Places
-from tunnel.drivers.server import ServerDriver, open_listeners
+from tunnel.drivers.server import ServerDriver, describe_listeners, open_listeners
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import AuthenticationFailed, OperatorError, UsageError
@@ -128,7 +128,8 @@ def run_server(
     directory = StateDirectory(places.state)
     directory.lock()
     state = load_server_state(directory)
-    sockets = open_listeners(addresses or [(None, state.port)])
+    addresses = addresses or [(None, state.port)]
+    sockets = open_listeners(addresses)
     if sockets[0].port != state.port:
         state.port = sockets[0].port
         directory.write_json(SERVER_FILE, pack_server_state(state))
@@ -137,6 +138,7 @@ def run_server(
         access_token=state.access_token,
         relay=relay,
         alternate_port=sockets[1].port,
+        listeners=describe_listeners(addresses, sockets),
     )
     _make_run_directory(places)
     ServerDriver(config, sockets, places.control).run()

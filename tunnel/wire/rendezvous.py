@@ -9,11 +9,12 @@ Node → server::
     redeem      | 0x05 | 0 0 0 | request (8) | inviter (32) | length (2) | sealed request |
     grant       | 0x06 | 0 0 0 | request (8) | joiner (32)  | length (2) | sealed answer  |
     leave       | 0x07 | 0 0 0 |
-    probe       | 0x08 | 0 0 0 | transaction (8) | delay (4) | padding (16) |
+    probe       | 0x08 | 0 0 0 | transaction (8) | delay (4) | answer from (1) | padding (15) |
 
 Server → node::
 
     registered   | 0x81 | 0 | alternate port (2) | sequence (4) | observed (18) | lifetime (2) |
+                 | alternate (18), may be missing |
     echoed       | 0x82 | listener | 0 0 | transaction (8) | observed (18) |
     introduction | 0x83 | 0 | start (2) | serial (4) | peer rtt (4) | channel (4) | peer (32)
                  | observed (18) | length (2) | announcement |
@@ -28,8 +29,10 @@ Keys are X25519 public keys. `rtt` is the node's measured round trip to the serv
 start at the same moment. `channel` 0: no relay. `network` is a secret tag shared by the members.
 Messages with a `serial` are notices: the server repeats them until they are acknowledged.
 A probe is answered with `echoed` at once and, if its delay in milliseconds is not 0, once more
-after it; it does not say where the node is. `listener` is 0 for the server's first port and 1 for
-its second.
+after it; it does not say where the node is. `answer from` is one of ``AnswerFrom``; the answer then
+leaves from there, at once only. `listener` is 0 for the server's first port and 1 for its second,
+always of the address that the message came to. `alternate` is the first port of another address of
+the server, of the same family.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ import struct
 from typing import NamedTuple
 
 from tunnel.errors import Malformed
-from tunnel.wire.endpoint import Endpoint, pack_endpoint, unpack_endpoint
+from tunnel.wire.endpoint import ENDPOINT_LENGTH, Endpoint, pack_endpoint, unpack_endpoint
 
 NETWORK_TAG_LENGTH = 16
 MAX_SEALED = 1024
@@ -51,7 +54,7 @@ _ACKNOWLEDGE = struct.Struct("<II")
 _INTRODUCE = struct.Struct("<I32s")
 _REDEEM = struct.Struct("<IQ32s")
 _GRANT = struct.Struct("<IQ32s")
-_PROBE = struct.Struct("<IQI16x")
+_PROBE = struct.Struct("<IQIB15x")
 _REGISTERED = struct.Struct("<BxHI18sH")
 _ECHOED = struct.Struct("<BBxxQ18s")
 _INTRODUCTION = struct.Struct("<BxHIII32s18s")
@@ -66,6 +69,15 @@ class RefusalReason(enum.IntEnum):
     INVITER_OFFLINE = 1
     TOO_MANY = 2
     """A bound of the server is reached."""
+
+
+class AnswerFrom(enum.IntEnum):
+    """Which of the server's sockets answers a probe (as CHANGE-REQUEST asks, RFC 5780 §7.2)."""
+
+    SAME = 0
+    OTHER_PORT = 1
+    OTHER_ADDRESS = 2
+    """And the other port of it."""
 
 
 def _with_length(sealed: bytes) -> bytes:
@@ -142,6 +154,7 @@ class Leave(NamedTuple):
 class Probe(NamedTuple):
     transaction: int
     delay: int
+    answer_from: int = AnswerFrom.SAME
 
     def pack(self) -> bytes:
         return _PROBE.pack(0x08, *self)
@@ -153,10 +166,13 @@ class Registered(NamedTuple):
     alternate_port: int
     lifetime: int
     """Seconds without a word after which the server forgets the node."""
+    alternate: Endpoint | None = None
 
     def pack(self) -> bytes:
         observed = pack_endpoint(self.observed)
-        return _REGISTERED.pack(0x81, self.alternate_port, self.sequence, observed, self.lifetime)
+        alternate = b"" if self.alternate is None else pack_endpoint(self.alternate)
+        port, sequence = self.alternate_port, self.sequence
+        return _REGISTERED.pack(0x81, port, sequence, observed, self.lifetime) + alternate
 
 
 class Echoed(NamedTuple):
@@ -276,7 +292,10 @@ def parse_from_server(payload: bytes) -> FromServer:
         match payload[0] if payload else 0:
             case 0x81:
                 _, port, sequence, observed, lifetime = _REGISTERED.unpack_from(payload)
-                return Registered(sequence, unpack_endpoint(observed), port, lifetime)
+                rest = payload[_REGISTERED.size : _REGISTERED.size + ENDPOINT_LENGTH]
+                # Servers with one address leave it out.
+                other = unpack_endpoint(rest) if len(rest) == ENDPOINT_LENGTH else None
+                return Registered(sequence, unpack_endpoint(observed), port, lifetime, other)
             case 0x82:
                 _, listener, transaction, observed = _ECHOED.unpack_from(payload)
                 return Echoed(transaction, listener, unpack_endpoint(observed))
