@@ -25,6 +25,7 @@ from tunnel.wire.candidate import pack_candidates, parse_announcement, parse_can
 from tunnel.wire.certificate import parse_certificate
 from tunnel.wire.check import CallMe, Confirm, Ping, Pong, parse_check
 from tunnel.wire.endpoint import Endpoint, pack_endpoint, unpack_endpoint
+from tunnel.wire.feeler import Feeler, parse_hairpin
 from tunnel.wire.fragment import Fragment, parse_fragment
 from tunnel.wire.handshake import parse_cookie_reply, parse_initiation, parse_response
 from tunnel.wire.icmp import answer_too_big
@@ -78,6 +79,12 @@ def fuzz_handshake(data: bytes) -> None:
 def fuzz_check(data: bytes) -> None:
     """Any payload is a check or Malformed."""
     _message(parse_check, data)
+
+
+def fuzz_hairpin(data: bytes) -> None:
+    """Any datagram is a token sent to ourselves, in one form, or Malformed."""
+    message = _message(parse_hairpin, data)
+    assert message is None or message.pack() == data
 
 
 def fuzz_fragments(data: bytes) -> None:
@@ -321,12 +328,15 @@ def corpus(name: str) -> list[bytes]:
         *handshakes,
         pack_header(1, 2) + bytes(16),
         pack_relay(7, bytes(16)),
+        *_of(parse_hairpin),
+        Feeler().pack(),
         stun_request(),
         REQUEST,
     ]
     special: dict[str, list[bytes]] = {
         "handshake": handshakes,
         "check": _of(parse_check),
+        "hairpin": _of(parse_hairpin),
         "fragments": [b"".join(Fragment(1, n, n == 3, b"part").pack() for n in range(4))],
         "too_big": [ipv4(bytes(200)), ipv6(bytes(1300))],
         "from_node": _of(parse_from_node),

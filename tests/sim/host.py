@@ -64,6 +64,8 @@ class Host:
         self.interfaces: list[Interface] = []
         self.sockets: dict[int, int] = {}
         """Port by `local` index."""
+        self.bound: dict[int, str] = {}
+        """Address by `local` index, of sockets that do not take all addresses of the host."""
         self.machine: Any = None
         self.is_suspended = False
         self.udp_blocked = False
@@ -265,7 +267,8 @@ class Host:
             size = segment_size or max(len(whole), 1)
             for start in range(0, max(len(whole), 1), size):
                 datagram = whole[start : start + size]
-                self._internet.send(self, self.sockets[local], endpoint, datagram, ttl)
+                port, address = self.sockets[local], self.bound.get(local)
+                self._internet.send(self, port, endpoint, datagram, ttl, address)
 
     def _arm(self) -> None:
         """Sees to it that we are woken no later than the machine's timer. A wake-up that is too

@@ -230,10 +230,19 @@ class VirtualInternet:
 
     # The way of a datagram.
 
-    def send(self, host: Host, port: int, to: Endpoint, data: bytes, ttl: int | None) -> None:
-        """A datagram leaves a host's socket."""
+    def send(
+        self,
+        host: Host,
+        port: int,
+        to: Endpoint,
+        data: bytes,
+        ttl: int | None,
+        address: str | None = None,
+    ) -> None:
+        """A datagram leaves a host's socket, which may be bound to an address."""
         self._datagrams += 1
-        interface = _interface_towards(host, to.host)
+        bound = (i for i in host.interfaces if i.up and i.address == address)
+        interface = next(bound, None) or _interface_towards(host, to.host)
         source = Endpoint(interface.address if interface else "", port)
         datagram = _Datagram(self._datagrams, host, source, to, data, ttl or DEFAULT_TTL)
         self.trace.sent(self.now, self._datagrams, host.name, source, to, data)
@@ -349,7 +358,8 @@ class VirtualInternet:
             why = Why.NO_ROUTE
         else:
             for local, bound in host.sockets.items():
-                if bound == port:
+                address = host.bound.get(local, interface.address)
+                if bound == port and address == interface.address:
                     self.trace.delivered(
                         self.now,
                         datagram.number,

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +34,7 @@ from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import ServerUrl
 
 SERVER_PORT = 12345
+SERVER_ADDRESS = "203.0.113.10"
 Way = tuple[str, str]
 AB: Way = ("a", "b")
 BA: Way = ("b", "a")
@@ -41,19 +43,34 @@ BOTH_WAYS = (AB, BA)
 
 class World:
     def __init__(
-        self, seed: int = 1, *, delay: float = 0.01, relay: bool = True, may_guess: bool = True
+        self,
+        seed: int = 1,
+        *,
+        delay: float = 0.01,
+        relay: bool = True,
+        server_addresses: Sequence[str] = (SERVER_ADDRESS,),
+        may_guess: bool = True,
     ) -> None:
         self._may_guess = may_guess
         self.net = VirtualInternet(seed, delay=delay)
+        ports = (SERVER_PORT, SERVER_PORT + 1)
         self.server_host = self.net.add_host(
-            "server", "203.0.113.10", ports=(SERVER_PORT, SERVER_PORT + 1)
+            "server", server_addresses[0], ports=ports * len(server_addresses)
         )
+        for address in server_addresses[1:]:
+            self.server_host.attach(address)
+        if len(server_addresses) > 1:
+            numbers = range(2 * len(server_addresses))
+            self.server_host.bound = {number: server_addresses[number // 2] for number in numbers}
         random_bytes = self.server_host.random_bytes
         self._server_config = ServerConfig(
-            PrivateKey.generate(random_bytes), random_bytes(16), relay
+            PrivateKey.generate(random_bytes),
+            random_bytes(16),
+            relay,
+            listeners=tuple(Endpoint(address, SERVER_PORT) for address in server_addresses),
         )
         self._url = ServerUrl(
-            "203.0.113.10",
+            SERVER_ADDRESS,
             SERVER_PORT,
             self._server_config.static.public_key.data,
             self._server_config.access_token,
@@ -133,7 +150,9 @@ class World:
         self._ports[name] = host.endpoint().port
         self.tell_addresses(name)
         host.call(
-            lambda node, now: node.set_server_endpoints([Endpoint("203.0.113.10", 12345)], now)
+            lambda node, now: node.set_server_endpoints(
+                [Endpoint(SERVER_ADDRESS, SERVER_PORT)], now
+            )
         )
         return node
 

@@ -34,6 +34,7 @@ from tunnel.wire.check import (
     parse_check,
 )
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.feeler import Hairpin, parse_hairpin
 from tunnel.wire.handshake import (
     CookieReply,
     Initiation,
@@ -212,6 +213,13 @@ KINDS = [
         Announcement(0x01020304, 0x0506, b"certificate", CANDIDATES),
         f"01 04030201 0605000000000000 0b00 6365727469666963617465 {CANDIDATES_HEX}",
         st.builds(Announcement, words(32), words(64), st.binary(max_size=300), candidate_lists),
+    ),
+    Kind(
+        "hairpin",
+        parse_hairpin,
+        Hairpin(b"T" * 16),
+        "06 000000" + "54" * 16,
+        st.builds(Hairpin, octets(16)),
     ),
     Kind(
         "ping",
@@ -502,6 +510,7 @@ PARSERS: dict[str, Parse] = {
     "certificate": parse_certificate,
     "announcement": parse_announcement,
     "check": parse_check,
+    "hairpin": parse_hairpin,
     "from node": parse_from_node,
     "from server": parse_from_server,
     "join request": parse_join_request,

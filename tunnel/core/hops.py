@@ -23,7 +23,7 @@ import ipaddress
 from tunnel.core.candidates import is_public
 from tunnel.core.machine import Transmit
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.feeler import pack_feeler
+from tunnel.wire.feeler import Feeler
 
 MAX_HOPS = 8
 """Nobody is known to have more routers before the first public one: LAN, carrier's access network
@@ -130,7 +130,7 @@ class HopDiscovery:
     def _ask(self, now: float) -> None:
         assert self._target is not None
         hop = len(self.routers) + 1
-        self._transmits.append(Transmit(pack_feeler(), self._target, local=self._local, ttl=hop))
+        self._transmits.append(Transmit(Feeler().pack(), self._target, local=self._local, ttl=hop))
         self._tries += 1
         self._at = now + PATIENCE
 

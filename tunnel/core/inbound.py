@@ -116,7 +116,7 @@ class Inbound:
             reply = parse_cookie_reply(datagram)
             self._find_session(reply.receiver).receive_cookie(reply, now)
         elif kind == HAIRPIN:
-            if not self._nat.receive_hairpin(parse_hairpin(datagram), now):
+            if not self._nat.receive_hairpin(parse_hairpin(datagram).token, now):
                 raise AuthenticationFailed("hairpin of a stranger")
         else:
             raise Malformed("unknown type")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from tunnel.core.machine import RandomBytes, Transmit
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.feeler import TOKEN_LENGTH, pack_hairpin
+from tunnel.wire.feeler import TOKEN_LENGTH, Hairpin
 
 TRIES = 3
 PATIENCE = 0.4
@@ -73,7 +73,7 @@ class HairpinDiscovery:
             self.works, self._at = False, None
 
     def _send(self, now: float) -> None:
-        datagram = pack_hairpin(self._token)
+        datagram = Hairpin(self._token).pack()
         self._transmits += [Transmit(datagram, to, local=local) for local, to in self._ends]
         self._tries += 1
         self._at = now + PATIENCE

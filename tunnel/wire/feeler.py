@@ -11,6 +11,8 @@ alone. Whoever else receives one drops it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tunnel.errors import Malformed
 
 HAIRPIN = 6
@@ -19,16 +21,20 @@ TOKEN_LENGTH = 16
 _HEAD = bytes([HAIRPIN, 0, 0, 0])
 
 
-def pack_hairpin(token: bytes) -> bytes:
-    return _HEAD + token
+class Hairpin(NamedTuple):
+    token: bytes
+
+    def pack(self) -> bytes:
+        return _HEAD + self.token
 
 
-def parse_hairpin(datagram: bytes) -> bytes:
-    """The token. Raises Malformed."""
+class Feeler(NamedTuple):
+    def pack(self) -> bytes:
+        return bytes([FEELER])
+
+
+def parse_hairpin(datagram: bytes) -> Hairpin:
+    """Raises Malformed."""
     if len(datagram) != len(_HEAD) + TOKEN_LENGTH or datagram[: len(_HEAD)] != _HEAD:
-        raise Malformed("hairpin length")
-    return bytes(datagram[len(_HEAD) :])
-
-
-def pack_feeler() -> bytes:
-    return bytes([FEELER])
+        raise Malformed("hairpin")
+    return Hairpin(bytes(datagram[len(_HEAD) :]))
