@@ -39,6 +39,11 @@ class Internet(Machine):
         ip_batch(lines, namespace=self.namespace)
         return Attachment(address, 32, _GATEWAY4, address6, 128, _LINK_LOCAL)
 
+    def add_address(self, host: Host, address: str) -> None:
+        """One more IPv4 address for a machine on the internet."""
+        ip_batch([f"addr add {address}/32 dev {host.uplink}"], namespace=host.namespace)
+        ip_batch([f"route add {address}/32 dev {host.name}"], namespace=self.namespace)
+
     def route6(self, prefix: str, host: Host) -> None:
         """Send an IPv6 prefix to a machine that has an IPv6 address here."""
         line = f"route add {prefix} via {host.ip6} dev {host.name} onlink"
