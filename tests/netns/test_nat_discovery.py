@@ -18,6 +18,12 @@ pytestmark = pytest.mark.root
 
 SECOND_ADDRESS = "203.0.113.20"
 BEHAVIOURS = ("endpoint-independent", "address-dependent", "address-and-port-dependent")
+RFC3489 = {
+    "endpoint-independent": "Independent Filter",
+    "address-dependent": "Address Dependent Filter",
+    "address-and-port-dependent": "Port Dependent Filter",
+}
+"""Of the line that ``stun`` prints, for mappings that do not vary."""
 KINDS: list[dict[str, Any]] = [
     *({"mapping": m, "filtering": f} for m, f in product(BEHAVIOURS, BEHAVIOURS)),
     {"mapping": "address-and-port-dependent", "allocation": "sequential"},
@@ -70,7 +76,8 @@ def wait_for_nat(node: Node) -> Json:
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """A node and the tools behind every kind of router, all at once: what is filtered takes long."""
+    """A node and the tools behind every kind of router, all at once: what is filtered takes its
+    time."""
     folder = tmp_path_factory.mktemp("town")
     with Lab() as lab:
         world = two_addresses(lab, folder)
@@ -99,7 +106,10 @@ def test_verdicts_agree(town: Town, number: int) -> None:
     assert Verdict(ours["mapping"], ours["filtering"]) == expected, ours["evidence"]
     assert tools.rfc5780() == expected
     said = tools.rfc3489()
-    assert said.startswith("Independent" if expected.mapping == BEHAVIOURS[0] else "Dependent")
+    if expected.mapping == BEHAVIOURS[0]:
+        assert said.startswith(f"Independent Mapping, {RFC3489[expected.filtering]}")
+    else:
+        assert said.startswith("Dependent Mapping")
     assert (ours["hairpin"], ours["present"]) == (False, True)
     assert "no hairpin" in said
     assert ours["routers"] == ["192.168.1.1", "192.0.2.1"]

@@ -106,7 +106,7 @@ def format_status(status: dict[str, Any]) -> str:
         f"{node['name']}  {', '.join(node['addresses'])}  on {node['interface']}",
         f"network {status['network']['id']}  {status['network']['cidr']}",
         f"server {server['url']}  {server['state']}{rtt}",
-        f"NAT mapping {nat['mapping'] or 'not known yet'}",
+        format_nat(nat),
         "",
         format_peers(status["peers"]),
     ]
@@ -115,6 +115,22 @@ def format_status(status: dict[str, Any]) -> str:
         if why is not None and peer["state"] == "relayed":
             lines.append(f"{peer['name']} is relayed: {why['reason']} ({why['evidence']})")
     return "\n".join(lines)
+
+
+def format_nat(nat: dict[str, Any]) -> str:
+    """What our NAT does, in a line."""
+    words = {
+        "mapping": nat["mapping"] or "not known yet",
+        "filtering": nat["filtering"] or "not known yet",
+    }
+    if nat["present"] is False:
+        return f"no NAT; filtering {words['filtering']}"
+    line = f"NAT mapping {words['mapping']}, filtering {words['filtering']}"
+    if nat["hairpin"] is not None:
+        line += ", hairpins" if nat["hairpin"] else ", does not hairpin"
+    if any("carrier-grade" in sentence for sentence in nat["evidence"]):
+        line += "; behind a carrier's NAT, too"
+    return line
 
 
 def format_peers(peers: list[dict[str, Any]]) -> str:

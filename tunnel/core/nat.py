@@ -265,7 +265,7 @@ class NatDiscovery:
             self._events.append(SocketsReleased((HOP_SOCKET,)))
         if self.state is NatState.FILTERING and not self.filtering.is_running:
             ours, observed = self.filtering.observed, self._observed
-            if ours is not None and observed is not None and self.present():
+            if ours and observed and self.present() and _is_public(ours) and _is_public(observed):
                 self.state = NatState.HAIRPIN
                 self.hairpin.start((MAIN_SOCKET, observed), (FILTERING_SOCKET, ours), now)
             else:
