@@ -226,7 +226,7 @@ BODY = b"\x01" + b"i" * 32 + b"t" * 16 + KEY + ACCESS + (12345).to_bytes(2, "big
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"\x02" + BODY[1:] + b"host", "newer"),
+        (b"\x03" + BODY[1:] + b"host", "newer"),
         (b"\x00", "newer"),
         (BODY, "cut short"),
         (BODY[:50], "cut short"),

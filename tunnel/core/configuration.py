@@ -51,6 +51,10 @@ class ServerConfig:
     """First port of each pair of listeners, local numbers 0 and 1, 2 and 3, …, where it has an
     address of its own; None: it takes all addresses of the machine."""
     max_nodes: int = 100_000
+    max_streams: int = 10_000
+    """TCP and WebSocket streams open at once."""
+    max_streams_per_source: int = 64
+    """Of one IPv4 address or IPv6 /64; as many nodes behind one carrier's NAT as that."""
     max_nodes_per_network: int = 1_000
     relay_rate: float = 1.25e9
     """Bytes a second that one node may have relayed."""

@@ -13,7 +13,7 @@ class ServerRegistered:
 
     endpoint: Endpoint
     observed: Endpoint
-    """Where it sees us."""
+    """Where it sees us; `::` port 0 on a stream, where it sees no UDP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,15 @@ class ServerLost:
     """The server no longer answers. Established paths live on."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransportChanged:
+    """What carries our datagrams to the server: "udp", "tcp" or "websocket"."""
+
+    before: str
+    after: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,7 @@ class PeersChanged:
 Event = (
     ServerRegistered
     | ServerLost
+    | TransportChanged
     | MappingMoved
     | PeerIntroduced
     | PeerGone

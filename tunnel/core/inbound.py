@@ -16,6 +16,7 @@ from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
 from tunnel.core.introductions import IntroductionReceiver
 from tunnel.core.lifetime import LifetimeProbe
+from tunnel.core.machine import is_stream
 from tunnel.core.nat import NatDiscovery
 from tunnel.core.outbound import FIRST_IP, Outbound
 from tunnel.core.path import RELAYED
@@ -98,20 +99,22 @@ class Inbound:
         if kind == TRANSPORT:
             self._receive_frame(datagram, source, now, packets, local)
         elif kind == RELAY:
-            if not self._registration.link.is_server(source):
+            if not self._registration.link.is_server(source, local):
                 raise Malformed("relay envelope not from the server")
             channel, inner = parse_relay(datagram)
             if not self._peers.has_channel(channel) or inner[0] == RELAY:
                 raise Malformed("unknown channel")
             try:
-                self.receive(inner, RELAYED, now, packets, local)
+                self.receive(inner, RELAYED, now, packets, 0 if is_stream(local) else local)
             except CookieDemanded as demand:
                 # Back through the relay: a relayed peer must be able to come in under load too.
                 raise CookieDemanded(pack_relay(channel, demand.datagram)) from None
         elif kind == INITIATION:
+            if is_stream(local):
+                raise Malformed("initiation on a stream, not in an envelope")
             self._receive_initiation(datagram, source, now)
         elif kind == RESPONSE:
-            self._receive_response(datagram, source, now)
+            self._receive_response(datagram, source, now, local)
         elif kind == COOKIE_REPLY:
             reply = parse_cookie_reply(datagram)
             self._find_session(reply.receiver).receive_cookie(reply, now)
@@ -141,11 +144,11 @@ class Inbound:
             raise AuthenticationFailed("initiation replayed")
         self._outbound.emit(peer, response, source, peer.traversal.local_of(source))
 
-    def _receive_response(self, datagram: bytes, source: Endpoint, now: float) -> None:
+    def _receive_response(self, datagram: bytes, source: Endpoint, now: float, local: int) -> None:
         response = parse_response(datagram)
         session = self._find_session(response.receiver)
         if session is self._registration.link.session:
-            self._registration.receive_response(response, source, now)
+            self._registration.receive_response(response, source, now, local)
             return
         session.receive_response(response, now)
         self._note_keys(self._peers.of_session(session), now)
@@ -156,7 +159,7 @@ class Inbound:
         receiver, counter = parse_header(datagram)
         session = self._find_session(receiver)
         if session is self._registration.link.session:
-            if not self._registration.link.is_server(source):
+            if not self._registration.link.is_server(source, local):
                 raise AuthenticationFailed("server's frame from elsewhere")
             message = self._registration.link.open(datagram, now)
             if isinstance(message, Echoed) and (
@@ -166,7 +169,7 @@ class Inbound:
                 return
             if isinstance(message, Echoed) and self._nat.receive(message, source, now):
                 return
-            if message is not None and local == 0:
+            if message is not None and (local == 0 or is_stream(local)):
                 news = self._registration.receive(message, now)
                 if news is not None:
                     self._events.extend(self._introductions.receive(news, now))

@@ -26,6 +26,7 @@ from tunnel.core.membership import (
 )
 from tunnel.core.server_session import ServerSession
 from tunnel.core.session import Session
+from tunnel.core.transport import Opening, Transport, stream_routes
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.keys import PrivateKey, PublicKey, VerifyKey
 from tunnel.noise.sealing import seal_blob
@@ -78,6 +79,7 @@ class Joiner:
             random_bytes=random_bytes,
             wall_clock=wall_clock,
         )
+        self._transport = Transport(self._link, stream_routes(join.server), random_bytes)
         key = join_key(b"join request", static, self._inviter, join.token)
         sealed = seal_blob(key, b"", random_bytes(24))
         self._request = JoinRequest(invitation_id(join.token), sealed).pack()
@@ -91,8 +93,23 @@ class Joiner:
 
     def set_server_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> None:
         self._link.set_endpoints(endpoints)
-        if not self._link.session.is_established(now):
+        if not self._link.session.is_established(now) and endpoints:
             self._link.session.restart_handshake(now)
+        self._transport.start(now)
+
+    def stream_opened(self, number: int, endpoint: Endpoint, now: float) -> None:
+        """It is ready for datagrams; `endpoint` is its other end."""
+        self._transport.stream_opened(number, endpoint, now)
+
+    def stream_closed(self, number: int, reason: str, now: float) -> None:
+        """It could not be opened, or has ended."""
+        self._transport.stream_closed(number, now)
+
+    def take_openings(self) -> list[Opening]:
+        return self._transport.take_openings()
+
+    def take_closings(self) -> list[int]:
+        return self._transport.take_closings()
 
     def receive_datagrams(
         self, datagrams: Sequence[bytes], source: Endpoint, now: float, local: int = 0
@@ -100,7 +117,7 @@ class Joiner:
         """Always returns []. Datagrams that are not the server's are dropped."""
         for datagram in datagrams:
             try:
-                self._receive(datagram, source, now)
+                self._receive(datagram, source, now, local)
             except (Malformed, AuthenticationFailed):
                 # A joiner has no counters to show; it is over in seconds.
                 continue
@@ -113,11 +130,13 @@ class Joiner:
         if self.is_done:
             return None
         times = [self._link.session.get_timer(), self._next_at, self._silence_noticed_at()]
+        times.append(self._transport.get_timer())
         return earliest(times)
 
     def handle_timer(self, now: float) -> None:
         if self.is_done:
             return
+        self._transport.handle_timer(now)
         self._link.session.handle_timer(now)
         if not self._link.session.is_established(now):
             self._link.session.initiate(now)  # Begins anew where an attempt was given up.
@@ -140,13 +159,15 @@ class Joiner:
         if self._unheard > SUSPECT_KEYS_AFTER:
             self._unheard = 0
             self._link.session.restart_handshake(now)
+            self._transport.follow(now, is_connected=False, is_doubtful=True)
 
-    def _receive(self, datagram: bytes, source: Endpoint, now: float) -> None:
+    def _receive(self, datagram: bytes, source: Endpoint, now: float, local: int) -> None:
         kind = datagram[0] if datagram else 0
-        if self.is_done or not self._link.is_server(source):
+        if self.is_done or not self._link.is_server(source, local):
             return
         if kind == RESPONSE:
-            self._link.receive_response(parse_response(datagram), source, now)
+            self._link.receive_response(parse_response(datagram), source, now, local)
+            self._transport.note_handshake(now)
             self.obstacle = None
             self._ask(now)
         elif kind == COOKIE_REPLY:
@@ -154,6 +175,8 @@ class Joiner:
         elif kind == TRANSPORT:
             message = self._link.open(datagram, now)
             self._unheard = 0
+            if local == self._link.local:
+                self._transport.follow(now, is_connected=True, is_doubtful=False)
             if isinstance(message, Refused) and message.request == self._request_id:
                 if message.reason is RefusalReason.INVITER_OFFLINE:
                     self.obstacle = "the machine that invited you is not online"

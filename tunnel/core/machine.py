@@ -27,6 +27,15 @@ WallClock = Callable[[], float]
 """Like time.time: seconds since the Unix epoch."""
 
 
+FIRST_STREAM = 1 << 16
+"""``local`` numbers from here on are streams (TCP, WebSocket), one number each, never used again.
+Below are the UDP sockets."""
+
+
+def is_stream(local: int) -> bool:
+    return local >= FIRST_STREAM
+
+
 def earliest(times: Iterable[float | None]) -> float | None:
     """The first of them that is set: what ``get_timer`` makes of its parts' timers."""
     return min((at for at in times if at is not None), default=None)
@@ -47,7 +56,8 @@ class Transmit(NamedTuple):
     """None: `data` is one datagram."""
     local: int = 0
     """Which of the driver's sockets sends it, by its number. A node's driver has 0 and 1, and opens
-    any other number when something is first sent from it (see ``events.SocketsReleased``)."""
+    any other number when something is first sent from it (see ``events.SocketsReleased``). Or the
+    number of a stream, and then `endpoint` only says who is at its other end."""
     ttl: int | None = None
     """IP time to live, where it is not the system's default."""
     dont_fragment: bool = False

@@ -20,6 +20,7 @@ from tunnel.core.events import (
     RebindWanted,
     ServerRegistered,
     SocketsReleased,
+    TransportChanged,
 )
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.inbound import Inbound
@@ -40,6 +41,7 @@ from tunnel.core.registration import Registration
 from tunnel.core.server_session import ServerSession
 from tunnel.core.session import Session
 from tunnel.core.status import describe_node
+from tunnel.core.transport import Opening, Transport, stream_routes
 from tunnel.core.witness import Witness
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.handshake import PUNCHTUN
@@ -78,7 +80,8 @@ class Node:
             random_bytes=random_bytes,
             wall_clock=wall_clock,
         )
-        self.registration = Registration(link, config.identity.tag, random_bytes)
+        transport = Transport(link, stream_routes(config.server), random_bytes)
+        self.registration = Registration(link, config.identity.tag, random_bytes, transport)
         self.peers = PeerTable(
             static=config.static,
             identity=config.identity,
@@ -142,13 +145,7 @@ class Node:
                     peer.session.initiate(now)
         else:
             self.registration.refresh(now)
-            self.lifetime.restart(now)
-            self.guessing.reset(now)
-            self.nat.restart(now)
-            for peer in self.peers:
-                if peer.session.is_established(now):
-                    peer.traversal.punch(now, "network changed")
-                    peer.traversal.call_peer(now)
+            self._punch_again(now, "network changed")
         self._collect(now)
 
     def ledger_saved(self, now: float) -> None:
@@ -182,6 +179,24 @@ class Node:
                 self._outbound.send(peer, GoodBye().pack(), now)
         self.registration.close(now)
         self._collect(now)
+
+    # Streams, where UDP does not pass: what `registration.transport` asks the driver for
+
+    def stream_opened(self, number: int, endpoint: Endpoint, now: float) -> None:
+        """It is ready for datagrams; `endpoint` is its other end."""
+        self.registration.stream_opened(number, endpoint, now)
+        self._collect(now)
+
+    def stream_closed(self, number: int, reason: str, now: float) -> None:
+        """It could not be opened, or has ended."""
+        self.registration.stream_closed(number, reason, now)
+        self._collect(now)
+
+    def take_openings(self) -> list[Opening]:
+        return self.registration.transport.take_openings()
+
+    def take_closings(self) -> list[int]:
+        return self.registration.transport.take_closings()
 
     # From the TUN interface
 
@@ -221,7 +236,7 @@ class Node:
             except (Malformed, AuthenticationFailed) as error:
                 self.drops[str(error)] += 1
             except CookieDemanded as demand:
-                self._outbound.add([Transmit(demand.datagram, source)])
+                self._outbound.add([Transmit(demand.datagram, source, None, local)])
                 self.drops["initiation: cookie demanded"] += 1
         self._collect(now)
         return packets
@@ -266,9 +281,20 @@ class Node:
             peer.handle_timer(now)
         self.guessing.handle_timer(self.peers, now)
         may_rebind = self.config.may_rebind and self.registration.is_connected
+        may_rebind = may_rebind and not self.registration.is_udp_blocked
         if may_rebind and self._rebind_policy.is_due(self.peers, now):
             self._events.append(RebindWanted())
         self._collect(now)
+
+    def _punch_again(self, now: float, cause: str = "UDP passes again") -> None:
+        """From this network, as if nothing were known of it."""
+        self.lifetime.restart(now)
+        self.guessing.reset(now)
+        self.nat.restart(now)
+        for peer in self.peers:
+            if peer.session.is_established(now):
+                peer.traversal.punch(now, cause)
+                peer.traversal.call_peer(now)
 
     # Outbound
 
@@ -284,10 +310,14 @@ class Node:
         self._events.extend(self._inbound.take_events())
         self._announce(now)
         for event in self.registration.take_events():
-            if isinstance(event, ServerRegistered) and self.lifetime.get_timer() is None:
-                self.lifetime.restart(now)
-            self.nat.note(event, now)
             self._events.append(event)
+            if self.registration.link.is_on_stream:
+                continue
+            self.nat.note(event, now)
+            if isinstance(event, TransportChanged):
+                self._punch_again(now)
+            elif isinstance(event, ServerRegistered) and self.lifetime.get_timer() is None:
+                self.lifetime.restart(now)
         self._events.extend(self.peers.take_events())
         self._measure_lifetime(now)
         self._guess(now)
@@ -338,7 +368,8 @@ class Node:
 
     def _measure_lifetime(self, now: float) -> None:
         for probe in self.lifetime.take_probes():
-            self.registration.link.send(probe, now, local=SECOND_SOCKET)
+            if not self.registration.link.is_on_stream:
+                self.registration.link.send(probe, now, local=SECOND_SOCKET)
         interval = self.lifetime.keepalive_interval
         if interval != self.registration.keepalive_interval:
             self.registration.keepalive_interval = interval
@@ -355,7 +386,9 @@ class Node:
         candidates = self._announcer.candidates or ()
         self.peers.set_local_candidates(candidates)
         main = self.registration.main_observed
-        if before is not None and {c.endpoint for c in candidates if c not in before} <= {main}:
+        news = {c.endpoint for c in candidates if before is not None and c not in before}
+        is_on_stream = self.registration.link.is_on_stream
+        if before is not None and not is_on_stream and news <= {main}:
             # The server itself saw the only news: it tells the peers without being told.
             return
         self.registration.announce(self._announcer.seal(), now)

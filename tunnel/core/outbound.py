@@ -116,7 +116,8 @@ class Outbound:
         """Send what is sealed already, to an endpoint or RELAYED."""
         to: Endpoint | None = endpoint
         if endpoint == RELAYED:
-            to = self._registration.link.endpoint if peer.channel else None
+            link = self._registration.link
+            to, local = (link.endpoint if peer.channel else None), link.local
             datagram = pack_relay(peer.channel, datagram)
         if to is not None:
             self._transmits.append(Transmit(datagram, to, local=local, dont_fragment=dont_fragment))

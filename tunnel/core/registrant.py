@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from tunnel.core.machine import is_stream
 from tunnel.core.ratelimit import TokenBucket
 from tunnel.core.session import Session
 from tunnel.noise.keys import PublicKey
+from tunnel.wire.check import UNOBSERVED
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.rendezvous import Notice
 
@@ -25,6 +27,9 @@ class Registrant:
         """IPv6? → where its authentic datagrams last came from."""
         self.locals: dict[bool, int] = {}
         """IPv6? → which of our sockets they came to, and answers must leave from."""
+        self.stream: tuple[Endpoint, int] | None = None
+        """Its other end and its number, while the node uses a stream. It has no UDP endpoint
+        then: that of before may be somebody else's by now."""
         self.is_main_ipv6 = False
         self.network: bytes | None = None
         self.announcement = b""
@@ -47,12 +52,37 @@ class Registrant:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Where to send: by the address family it registered with."""
+        """Where to send: by its stream, or the address family it registered with."""
+        if self.stream is not None:
+            return self.stream[0]
         return self.endpoints.get(self.is_main_ipv6)
 
     @property
     def local(self) -> int:
+        if self.stream is not None:
+            return self.stream[1]
         return self.locals.get(self.is_main_ipv6, 0)
+
+    @property
+    def observed(self) -> Endpoint | None:
+        """What peers are told of where it is: UNOBSERVED while it uses a stream."""
+        return self.endpoint if self.stream is None else UNOBSERVED
+
+    def is_at(self, source: Endpoint, local: int) -> bool:
+        """Whether its authentic datagrams last came from there."""
+        if is_stream(local):
+            return self.stream == (source, local)
+        return self.endpoints.get(source.is_ipv6) == source
+
+    def use_stream(self, source: Endpoint, local: int) -> None:
+        self.stream = (source, local)
+        self.endpoints.clear()
+        self.locals.clear()
+
+    def leave_stream(self, number: int) -> None:
+        """That stream has ended. The node is nowhere, unless it uses another way by now."""
+        if self.stream is not None and self.stream[1] == number:
+            self.stream = None
 
     def next_serial(self) -> int:
         self._serial = (self._serial + 1) & 0xFFFFFFFF

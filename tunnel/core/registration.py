@@ -20,6 +20,8 @@ from tunnel.constants import KEEPALIVE_INTERVAL
 from tunnel.core.events import Event, MappingMoved, ServerLost, ServerRegistered
 from tunnel.core.machine import RandomBytes, Transmit, draw_number, earliest
 from tunnel.core.server_session import ServerSession
+from tunnel.core.transport import Transport
+from tunnel.wire.check import UNOBSERVED
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.handshake import Response
 from tunnel.wire.rendezvous import (
@@ -47,6 +49,8 @@ REFRESH_SPACING = 0.02
 MAX_ASKS = 8
 """Keep-alives at which an endpoint of the server that stays silent is asked where it sees us: a
 firewall may let through the first port only."""
+STREAM_KEEPALIVE = 20.0
+"""Seconds between echoes on a stream at most: proxies close what is silent for 30 or 60."""
 SUSPECT_KEYS_AFTER = 2
 """Unanswered echoes after which keys are agreed anew beside them: the server may have restarted."""
 
@@ -58,8 +62,15 @@ class RegistrationState(enum.Enum):
 
 
 class Registration:
-    def __init__(self, link: ServerSession, network_tag: bytes, random_bytes: RandomBytes) -> None:
+    def __init__(
+        self,
+        link: ServerSession,
+        network_tag: bytes,
+        random_bytes: RandomBytes,
+        transport: Transport | None = None,
+    ) -> None:
         self.link = link
+        self.transport = transport or Transport(link, (), random_bytes)
         self.state = RegistrationState.UNREACHABLE
         self.rtt: float | None = None
         self.observed: dict[tuple[int, bool], Endpoint] = {}
@@ -97,14 +108,21 @@ class Registration:
     def main_observed(self) -> Endpoint | None:
         """Where the server sees the address family we reach it by."""
         endpoint = self.link.endpoint
-        return self.observed.get((0, endpoint.is_ipv6)) if endpoint else None
+        if endpoint is None or self.link.is_on_stream:
+            return None
+        return self.observed.get((0, endpoint.is_ipv6))
+
+    @property
+    def is_udp_blocked(self) -> bool:
+        """Whether the server answers by a stream, and not over UDP: no pair can be punched."""
+        return self.transport.is_udp_blocked
 
     def reflexive_endpoints(self) -> list[Endpoint]:
         return [endpoint for (listener, _), endpoint in self.observed.items() if listener == 0]
 
     def take_events(self) -> list[Event]:
         events, self._events = self._events, []
-        return events
+        return [*self.transport.take_events(), *events]
 
     def datagrams_to_send(self) -> list[Transmit]:
         return self.link.datagrams_to_send()
@@ -120,6 +138,17 @@ class Registration:
             self._lose(now, "its address has changed")
         elif self.state is RegistrationState.UNREACHABLE and endpoints:
             self.link.session.restart_handshake(now)
+        self.transport.start(now)
+
+    def stream_opened(self, number: int, endpoint: Endpoint, now: float) -> None:
+        """A stream that the transport asked for is ready for datagrams."""
+        self.transport.stream_opened(number, endpoint, now)
+
+    def stream_closed(self, number: int, reason: str, now: float) -> None:
+        """It could not be opened, or has ended."""
+        was_used = self.transport.stream_closed(number, now)
+        if was_used and self.state is not RegistrationState.UNREACHABLE:
+            self._lose(now, f"the stream to it has ended: {reason}")
 
     def announce(self, sealed: bytes, now: float) -> None:
         """What the server shall hand to peers from now on."""
@@ -132,13 +161,14 @@ class Registration:
 
     def refresh(self, now: float) -> None:
         """Let the server see our mapping now: after a network change, or in doubt."""
+        self.transport.ask_udp(now)
         if self.state is RegistrationState.CONNECTED and self._next_at is not None:
             # Not counted as a try: several refreshes within a round trip are no sign of a loss.
             if now - self._refreshed_at >= REFRESH_SPACING:
                 self._refreshed_at = now
                 self._send_main_echo(now)
                 self._next_at = min(self._next_at, now + self._retry_delay())
-        elif self.state is RegistrationState.UNREACHABLE and self.link.endpoints:
+        elif self.state is RegistrationState.UNREACHABLE and self.link.has_ways:
             self._reconnects = 0
             self.link.session.restart_handshake(now)
 
@@ -168,9 +198,13 @@ class Registration:
 
     # From the network
 
-    def receive_response(self, response: Response, source: Endpoint, now: float) -> None:
-        self.link.receive_response(response, source, now)
+    def receive_response(
+        self, response: Response, source: Endpoint, now: float, local: int = 0
+    ) -> None:
+        self.link.receive_response(response, source, now, local)
+        self.transport.note_handshake(now)
         self._check_keys(now)
+        self.transport.take_wants_registration()  # Just done.
 
     def receive(self, message: FromServer, now: float) -> FromServer | None:
         """Take what concerns the registration; notices are acknowledged and handed back."""
@@ -183,15 +217,23 @@ class Registration:
             if serial is not None:
                 self.link.send(Acknowledge(serial), now)
             return message
+        self._follow(now)
         return None
 
     # The clock
 
     def get_timer(self) -> float | None:
         times = [self.link.session.get_timer(), self._next_at, self._complain_at]
+        times.append(self.transport.get_timer())
         return earliest(times)
 
     def handle_timer(self, now: float) -> None:
+        self.transport.handle_timer(now)
+        self._follow(now)
+        self._handle_timer(now)
+        self._follow(now)
+
+    def _handle_timer(self, now: float) -> None:
         self.link.session.handle_timer(now)
         if self._complain_at is not None and now >= self._complain_at:
             self._complain_at = None
@@ -201,7 +243,7 @@ class Registration:
             return
         if self.state is RegistrationState.UNREACHABLE:
             self._next_at = None
-            if self.link.endpoints:
+            if self.link.has_ways:
                 self.link.session.restart_handshake(now)
                 self._schedule_reconnect(now)
         elif self._tries >= MAX_TRIES or not self.link.session.is_established(now):
@@ -212,6 +254,20 @@ class Registration:
             self._echo(now)
 
     # Inside
+
+    def _follow(self, now: float) -> None:
+        if self.transport.take_wants_registration():
+            # By another way than before: the server is to see it, and answer there.
+            self.state = RegistrationState.REGISTERING
+            self._tries = 0
+            self._register(now)
+        is_lost = self.state is RegistrationState.UNREACHABLE and self._handshakes_seen > 0
+        is_doubtful = is_lost or (
+            self.state is not RegistrationState.UNREACHABLE and self._tries > SUSPECT_KEYS_AFTER
+        )
+        self.transport.follow(
+            now, is_connected=self.is_connected, is_doubtful=is_doubtful, is_lost=is_lost
+        )
 
     def _check_keys(self, now: float) -> None:
         session = self.link.session
@@ -256,7 +312,8 @@ class Registration:
 
     def _send_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> None:
         transaction = self._note_echo(endpoint, now, is_main=is_main)
-        self.link.send(Echo(transaction, self._rtt_in_microseconds()), now, endpoint)
+        to = None if is_main and self.link.is_on_stream else endpoint
+        self.link.send(Echo(transaction, self._rtt_in_microseconds()), now, to)
 
     def _note_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> int:
         transaction = draw_number(self._random_bytes)
@@ -281,7 +338,7 @@ class Registration:
 
     def _others(self) -> list[Endpoint]:
         main = self.link.endpoint
-        if main is None:
+        if main is None or self.link.is_on_stream:
             return []
         others = [e for e in self.link.endpoints if e.is_ipv6 != main.is_ipv6]
         if self.alternate_port:
@@ -304,7 +361,7 @@ class Registration:
         if self.link.endpoint is None:
             return
         self.state = RegistrationState.CONNECTED
-        before = self.main_observed
+        before = self.main_observed or UNOBSERVED
         self._note_main(message.observed, now)
         if not self._is_told or before != message.observed:
             self._is_told = True
@@ -314,6 +371,8 @@ class Registration:
         self._probe_others(now)
 
     def _receive_echoed(self, message: Echoed, now: float) -> None:
+        if self.transport.receive_echo(message.transaction, now):
+            return
         sent = self._echoes.pop(message.transaction, None)
         if sent is None:
             return
@@ -332,6 +391,9 @@ class Registration:
             self._probe_others(now)
 
     def _note_main(self, observed: Endpoint, now: float) -> None:
+        if observed == UNOBSERVED:
+            self.observed.clear()  # By a stream: where UDP was seen before is of no use.
+            return
         before = self.observed.get((0, observed.is_ipv6))
         if before is not None and before != observed:
             self._events.append(MappingMoved(before, observed))
@@ -344,7 +406,10 @@ class Registration:
 
     def _interval(self) -> float:
         """Up to a tenth shorter, so that nodes that started together do not stay together."""
-        return self.keepalive_interval * (1 - self._random_bytes(1)[0] / 2550)
+        interval = self.keepalive_interval
+        if self.link.is_on_stream:
+            interval = min(interval, STREAM_KEEPALIVE)
+        return interval * (1 - self._random_bytes(1)[0] / 2550)
 
     def _lose(self, now: float, reason: str = "it does not answer") -> None:
         self.state = RegistrationState.UNREACHABLE

@@ -43,7 +43,7 @@ class Relay:
             other.channels.pop(registrant.key.data, None)
         registrant.channels.clear()
 
-    def forward(self, datagram: bytes, source: Endpoint, now: float) -> Transmit:
+    def forward(self, datagram: bytes, source: Endpoint, now: float, local: int = 0) -> Transmit:
         """The datagram for the other end. Raises Malformed, AuthenticationFailed."""
         if len(datagram) <= RELAY_HEADER_LENGTH:
             raise Malformed("relay length")
@@ -52,7 +52,7 @@ class Relay:
         if kind != RELAY or end is None:
             raise AuthenticationFailed("relay: unknown channel")
         owner, other, second = end
-        if owner.endpoints.get(source.is_ipv6) != source:
+        if not owner.is_at(source, local):
             raise AuthenticationFailed("relay: not from the channel's owner")
         target = other.endpoint
         if target is None:

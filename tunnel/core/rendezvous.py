@@ -15,14 +15,16 @@ from typing import Any
 from tunnel.core.configuration import ServerConfig
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
-from tunnel.core.machine import RandomBytes, Transmit, WallClock
+from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest, is_stream
 from tunnel.core.ratelimit import KeyedRateLimit
 from tunnel.core.registrant import Registrant
 from tunnel.core.relay import Relay
 from tunnel.core.server_session import SERVER_TIMES, server_construction, server_preshared_key
 from tunnel.core.session import Session
+from tunnel.core.stream_table import StreamTable
 from tunnel.core.vantage import Vantage
 from tunnel.errors import AuthenticationFailed, Malformed
+from tunnel.wire.check import UNOBSERVED
 from tunnel.wire.endpoint import Endpoint, pack_endpoint
 from tunnel.wire.handshake import INITIATION
 from tunnel.wire.relay import RELAY
@@ -67,6 +69,7 @@ class RendezvousServer:
         self.config = config
         self.drops: Counter[str] = Counter()
         self.relay = Relay(random_bytes)
+        self.streams = StreamTable(config.max_streams, config.max_streams_per_source)
         self.introductions = 0
         self.stun_answers = 0
         self._random_bytes = random_bytes
@@ -82,6 +85,7 @@ class RendezvousServer:
         self._stun_limit = KeyedRateLimit(rate=10.0, burst=30.0)
         self._vantage = Vantage(config.listeners)
         self._outbox: list[Transmit] = []
+        self._stream_closings: list[int] = []
         self._timers: list[tuple[float, int, bytes]] = []
         """When to look at a registrant again: (time, tie-break, key)."""
         self._tick = 0
@@ -102,6 +106,26 @@ class RendezvousServer:
                 self.drops["initiation: cookie demanded"] += 1
         return []
 
+    def stream_opened(self, number: int, source: Endpoint, now: float) -> None:
+        """A stream was accepted. Whether it stays is told by `take_closings`."""
+        if not self.streams.open(number, source, now):
+            self._stream_closings.append(number)
+
+    def stream_forwarded(self, number: int, source: Endpoint) -> None:
+        """A proxy on this machine opened it, for somebody at `source`."""
+        self.streams.rename(number, source)
+
+    def stream_closed(self, number: int, reason: str, now: float) -> None:
+        """It has ended. The node may come back by another; until then nothing is sent to it."""
+        owner = self.streams.close(number)
+        if owner is not None:
+            owner.leave_stream(number)
+
+    def take_closings(self) -> list[int]:
+        """Streams to close; nothing more is to be told of them."""
+        closings, self._stream_closings = self._stream_closings, []
+        return closings + self.streams.take_closings()
+
     def datagrams_to_send(self, now: float) -> list[Transmit]:
         transmits, self._outbox = self._outbox, []
         return transmits
@@ -109,9 +133,10 @@ class RendezvousServer:
     # The clock
 
     def get_timer(self) -> float | None:
-        return self._timers[0][0] if self._timers else None
+        return earliest([self._timers[0][0] if self._timers else None, self.streams.get_timer()])
 
     def handle_timer(self, now: float) -> None:
+        self.streams.handle_timer(now)
         while self._timers and self._timers[0][0] <= now:
             at, _, key = heappop(self._timers)
             registrant = self._registrants.get(key)
@@ -127,6 +152,8 @@ class RendezvousServer:
             "sessions": len(self._registrants),
             "networks": len(self._networks),
             "channels": len(self.relay),
+            "streams": len(self.streams),
+            "streams_refused": self.streams.refused,
             "introductions": self.introductions,
             "relayed_datagrams": self.relay.forwarded_datagrams,
             "relayed_bytes": self.relay.forwarded_bytes,
@@ -139,10 +166,10 @@ class RendezvousServer:
     def _receive(self, datagram: bytes, source: Endpoint, now: float, local: int) -> None:
         kind = datagram[0] if datagram else 0
         if kind == RELAY:
-            self._outbox.append(self.relay.forward(datagram, source, now))
+            self._outbox.append(self.relay.forward(datagram, source, now, local))
         elif kind == TRANSPORT:
             self._receive_frame(datagram, source, now, local)
-        elif is_stun(datagram):
+        elif is_stun(datagram) and not is_stream(local):
             self._answer_stun(datagram, source, now, local)
         elif kind == INITIATION:
             self._receive_initiation(datagram, source, now, local)
@@ -197,7 +224,9 @@ class RendezvousServer:
         registrant = self._registrants[session.remote_static.data]
         registrant.last_heard = now
         message = parse_from_node(payload) if payload else None
-        if local % 2 == 0 and not isinstance(message, Probe):
+        if is_stream(local):
+            self._note_stream(registrant, source, local, now)
+        elif local % 2 == 0 and not isinstance(message, Probe):
             self._note_endpoint(registrant, source, local, now)
         if message is None:
             return
@@ -205,9 +234,7 @@ class RendezvousServer:
             self._answer_probe(registrant, message, source, local, now)
         elif isinstance(message, Echo):
             registrant.rtt = message.rtt or registrant.rtt
-            self._send(
-                registrant, Echoed(message.transaction, local % 2, source), now, source, local
-            )
+            self._send(registrant, _echoed(message.transaction, source, local), now, source, local)
         elif isinstance(message, Register):
             self._register(registrant, message, source, now)
         elif isinstance(message, Acknowledge):
@@ -226,9 +253,22 @@ class RendezvousServer:
         elif isinstance(message, Leave):
             self._forget(registrant, now)
 
+    def _note_stream(
+        self, registrant: Registrant, source: Endpoint, local: int, now: float
+    ) -> None:
+        """Raises AuthenticationFailed if the stream is another's."""
+        self.streams.claim(local, registrant, now)
+        # What was overtaken says where the node was, not where it is.
+        if not registrant.session.was_late:
+            registrant.use_stream(source, local)
+
     def _note_endpoint(
         self, registrant: Registrant, source: Endpoint, local: int, now: float
     ) -> None:
+        was_on_stream = registrant.stream is not None
+        if was_on_stream and registrant.session.was_late:
+            return
+        registrant.stream = None
         registrant.locals[source.is_ipv6] = local
         before = registrant.endpoints.get(source.is_ipv6)
         if before == source:
@@ -236,7 +276,7 @@ class RendezvousServer:
         registrant.endpoints[source.is_ipv6] = source
         if len(registrant.endpoints) == 1:
             registrant.is_main_ipv6 = source.is_ipv6
-        if before is None:
+        if before is None and not was_on_stream:
             return
         # Its mapping moved: tell the peers before they find out the hard way.
         for peer in self._peers_of(registrant):
@@ -257,17 +297,20 @@ class RendezvousServer:
                 raise AuthenticationFailed("too many nodes in one network")
             network[registrant.key.data] = registrant
             registrant.network = message.network
-        registrant.is_main_ipv6 = source.is_ipv6
+        if registrant.stream is None:
+            registrant.is_main_ipv6 = source.is_ipv6
         registrant.rtt = message.rtt or registrant.rtt
         has_news = message.announcement != registrant.announcement
         registrant.announcement = message.announcement
         registrant.sequence = message.sequence
+        is_on_stream = registrant.stream is not None
+        local = registrant.locals.get(source.is_ipv6, 0)
         registered = Registered(
             message.sequence,
-            source,
+            UNOBSERVED if is_on_stream else source,
             self.config.alternate_port,
             int(LIFETIME),
-            self._vantage.alternate(registrant.locals.get(source.is_ipv6, 0)),
+            None if is_on_stream else self._vantage.alternate(local),
         )
         self._send(registrant, registered, now)
         if has_news:
@@ -293,7 +336,8 @@ class RendezvousServer:
             self.relay.open_channel(one, other)
         farther = max(one.rtt, other.rtt)
         for node, peer in ((one, other), (other, one)):
-            if peer.endpoint is None:
+            observed = peer.observed
+            if observed is None:
                 continue
             introduction = Introduction(
                 serial=node.next_serial(),
@@ -301,7 +345,7 @@ class RendezvousServer:
                 peer_rtt=min(peer.rtt, 0xFFFFFFFF),
                 channel=node.channels.get(peer.key.data, 0),
                 peer=peer.key.data,
-                observed=peer.endpoint,
+                observed=observed,
                 announcement=peer.announcement,
             )
             node.notify(introduction, now)
@@ -311,7 +355,9 @@ class RendezvousServer:
         self, registrant: Registrant, probe: Probe, source: Endpoint, local: int, now: float
     ) -> None:
         """Now and, if asked for, once more after a silence, to where the probe came from."""
-        echoed = Echoed(probe.transaction, local % 2, source)
+        if is_stream(local):
+            raise Malformed("probe on a stream")
+        echoed = _echoed(probe.transaction, source, local)
         if probe.answer_from != AnswerFrom.SAME:
             answerer = self._vantage.answerer(local, probe.answer_from)
             if answerer is None:
@@ -356,6 +402,8 @@ class RendezvousServer:
 
     def _forget(self, registrant: Registrant, now: float) -> None:
         self._leave_network(registrant, now)
+        if registrant.stream is not None:
+            self.streams.end(registrant.stream[1])
         registrant.session.close()
         self._registrants.pop(registrant.key.data, None)
 
@@ -405,3 +453,10 @@ class RendezvousServer:
         if target and datagram:
             number = registrant.local if local is None else local
             self._outbox.append(Transmit(datagram, target, None, number))
+
+
+def _echoed(transaction: int, source: Endpoint, local: int) -> Echoed:
+    """Where we see the sender: over UDP, by one of two ports; a stream shows no mapping."""
+    if is_stream(local):
+        return Echoed(transaction, 0, UNOBSERVED)
+    return Echoed(transaction, local % 2, source)

@@ -1,4 +1,9 @@
-"""A node's session with the rendezvous server: one server, several endpoints, one pair of keys."""
+"""A node's session with the rendezvous server: one server, several endpoints, one pair of keys.
+
+Where UDP does not pass there are streams as well (``core/transport.py`` decides when). Each
+initiation goes by one way only, UDP or one stream, in turn: the server answers where the first
+copy comes from, and of a way that is open in one direction only its answer would never come back.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from dataclasses import replace
 
 from tunnel.core.candidates import is_public
 from tunnel.core.indices import IndexTable
-from tunnel.core.machine import RandomBytes, Transmit, WallClock
+from tunnel.core.machine import RandomBytes, Transmit, WallClock, is_stream
 from tunnel.core.session import Session, SessionTimes
 from tunnel.noise.handshake import PUNCHTUN_SERVER, Construction
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey
@@ -62,16 +67,34 @@ class ServerSession:
         """The one that answered first."""
         self.alternate: Endpoint | None = None
         """A second address of the server, for learning how our NAT behaves and nothing else."""
+        """The one that answered first; on a stream, its other end."""
+        self.local = 0
+        """0: UDP. Else the stream that the session uses."""
+        self.streams: dict[int, Endpoint] = {}
+        """All that are open: number → other end."""
+        self._next_way = 0
+        """By which the next initiation goes."""
         self._outbox: list[Transmit] = []
 
     def set_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
         """Where the server's name points to now."""
         self.endpoints = tuple(endpoints)[:MAX_ENDPOINTS]
-        if self.endpoint not in self.endpoints:
+        if not self.is_on_stream and self.endpoint not in self.endpoints:
             self.endpoint = None
 
-    def is_server(self, source: Endpoint) -> bool:
+    @property
+    def is_on_stream(self) -> bool:
+        return is_stream(self.local)
+
+    @property
+    def has_ways(self) -> bool:
+        """Whether there is anywhere to send a handshake."""
+        return bool(self.endpoints or self.streams)
+
+    def is_server(self, source: Endpoint, local: int = 0) -> bool:
         """Whether a datagram from there may be the server's (its second port included)."""
+        if is_stream(local):
+            return local in self.streams
         if self.alternate is not None and source.host == self.alternate.host:
             return True
         return any(source.host == endpoint.host for endpoint in self.endpoints)
@@ -86,11 +109,34 @@ class ServerSession:
                 alternate = None
         self.alternate = alternate
 
-    def receive_response(self, response: Response, source: Endpoint, now: float) -> None:
-        """Raises AuthenticationFailed."""
+    def receive_response(
+        self, response: Response, source: Endpoint, now: float, local: int = 0
+    ) -> None:
+        """The way by which it comes is the one in use from now on. Raises AuthenticationFailed."""
         self.session.receive_response(response, now)
-        if source in self.endpoints:
-            self.endpoint = source
+        if is_stream(local):
+            self.use_stream(local)
+        elif source in self.endpoints:
+            self.use_udp(source)
+
+    def use_udp(self, endpoint: Endpoint) -> None:
+        self.endpoint, self.local = endpoint, 0
+
+    def use_stream(self, number: int) -> None:
+        """Does nothing if it is not open."""
+        if number in self.streams:
+            self.endpoint, self.local = self.streams[number], number
+
+    def add_stream(self, number: int, endpoint: Endpoint, now: float) -> None:
+        """It is open: try it with a handshake."""
+        self.streams[number] = endpoint
+        self._next_way = number
+        self.session.restart_handshake(now)
+
+    def remove_stream(self, number: int) -> None:
+        self.streams.pop(number, None)
+        if self.local == number:
+            self.endpoint, self.local = None, 0
 
     def open(self, datagram: bytes, now: float) -> FromServer | None:
         """A message, or None for a keep-alive. Raises Malformed, AuthenticationFailed."""
@@ -99,20 +145,36 @@ class ServerSession:
         return parse_from_server(payload) if payload else None
 
     def send(
-        self, message: FromNode, now: float, endpoint: Endpoint | None = None, local: int = 0
+        self,
+        message: FromNode,
+        now: float,
+        endpoint: Endpoint | None = None,
+        local: int | None = None,
     ) -> bool:
-        """Queue a message; False while there are no keys or nobody has answered yet."""
+        """Queue a message; False while there are no keys or nobody has answered yet. With an
+        `endpoint` it goes there over UDP."""
         target = endpoint or self.endpoint
         if target is None:
             return False
         datagram = self.session.seal(message.pack(), now)
         if datagram is None:
             return False
+        if local is None:
+            local = 0 if endpoint else self.local
         self._outbox.append(Transmit(datagram, target, None, local))
         return True
 
     def datagrams_to_send(self) -> list[Transmit]:
         for datagram in self.session.take_datagrams():
-            self._outbox += [Transmit(datagram, endpoint) for endpoint in self.endpoints]
+            self._outbox += self._by_next_way(datagram)
         transmits, self._outbox = self._outbox, []
         return transmits
+
+    def _by_next_way(self, datagram: bytes) -> list[Transmit]:
+        ways = [*self.streams, *([0] if self.endpoints else [])]
+        way = self._next_way if self._next_way in ways else ways[0] if ways else 0
+        if ways:
+            self._next_way = ways[(ways.index(way) + 1) % len(ways)]
+        if is_stream(way):
+            return [Transmit(datagram, self.streams[way], None, way)]
+        return [Transmit(datagram, endpoint) for endpoint in self.endpoints]

@@ -42,7 +42,7 @@ def describe_node(
             "url": config.server.location,
             "state": "connected" if registration.is_connected else "unreachable",
             "rtt_ms": _milliseconds(registration.rtt),
-            "transport": "udp",
+            "transport": registration.transport.kind,
             "endpoints": [str(endpoint) for endpoint in registration.link.endpoints],
             "observed": observed,
         },

@@ -7,10 +7,14 @@ from tunnel.core import events as core
 
 def narrate(event: core.Event) -> str:
     match event:
+        case core.ServerRegistered(endpoint=endpoint, observed=observed) if not observed.port:
+            return f"connected to the server by a stream to {endpoint}"
         case core.ServerRegistered(endpoint=endpoint, observed=observed):
             return f"connected to the server at {endpoint}, which sees us at {observed}"
         case core.ServerLost(reason=reason):
             return f"no connection to the server ({reason}); trying on"
+        case core.TransportChanged(before=before, after=after, cause=cause):
+            return f"the server is reached over {after} now, before over {before} ({cause})"
         case core.MappingMoved(before=before, after=after):
             return f"our NAT mapping moved from {before} to {after}"
         case core.PeerIntroduced(peer=peer):

@@ -2,13 +2,19 @@
 
 ::
 
-    server URL    punchtun://HOST[:PORT]/base64url( server key (32) | access token (16) )
+    server URL    punchtun://HOST[:PORT]/base64url( server key (32) | access token (16) )[?OPTIONS]
+    options       tcp=PORT & ws=URL, each at most once; percent-encoded
+
     join string   punchtun-join:base64url( 1 | inviter (32) | token (16) | server key (32)
                                            | access token (16) | port (2) | host | check (4) )
+                  the same with 2 for 1 and host "?" options for host, where the URL has options
 
     request       | 1 | invitation id (8) | sealed: empty |
     answer        | 1 | status | sealed: network key (32) | network secret (32) | length (2)
                                          | inviter's certificate (length) | certificate |
+
+The options say where the server can be reached where UDP cannot pass: ``tcp`` is its TCP port where
+that is not the UDP port, ``ws`` the address of its WebSocket.
 
 `check` is a CRC-32 that catches a string cut short or mistyped. Request and answer are sealed under
 keys that only the inviter and the holder of the token can derive; a refusal carries no token's
@@ -37,6 +43,8 @@ TOKEN_LENGTH = 16
 INVITATION_ID_LENGTH = 8
 
 _REQUEST_HEAD = 1 + INVITATION_ID_LENGTH
+MAX_WEBSOCKET_URL = 255
+_VISIBLE = re.compile("[!-~]+")
 _JOIN = struct.Struct(">B32s16s32s16sH")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 """Looser than RFC 1123: the resolver knows best. It keeps out what is no part of a URL's host."""
@@ -67,10 +75,23 @@ class ServerUrl:
     port: int
     public_key: bytes
     access_token: bytes
+    tcp_port: int | None = None
+    """Where that is not the UDP port."""
+    websocket: str | None = None
+    """ws://… or wss://…, where that is not at the usual place."""
 
     def __str__(self) -> str:
         """The whole URL, access token included: for the people it is meant for."""
-        return f"{self.location}/{encode_base64(self.public_key + self.access_token)}"
+        options = f"?{self.options}" if self.options else ""
+        return f"{self.location}/{encode_base64(self.public_key + self.access_token)}{options}"
+
+    @property
+    def options(self) -> str:
+        """What follows the key; empty when all is at its usual place."""
+        tcp, websocket = self.tcp_port, self.websocket
+        parts = [] if tcp is None else [f"tcp={tcp}"]
+        parts += [] if websocket is None else [f"ws={urllib.parse.quote(websocket, safe='')}"]
+        return "&".join(parts)
 
     def __repr__(self) -> str:
         return f"ServerUrl({self.location})"
@@ -99,15 +120,69 @@ def parse_server_url(text: str) -> ServerUrl:
             raise ValueError(port)
     except ValueError as error:
         raise Malformed("its port is not a number from 1 to 65535") from error
-    if parts.query or parts.fragment:
+    if parts.fragment:
         raise Malformed("something follows its key")
+    tcp_port, websocket = _parse_options(parts.query)
     try:
         secret = decode_base64(parts.path.strip("/"))
     except Malformed as error:
         raise Malformed("its key is damaged") from error
     if len(secret) != 32 + ACCESS_TOKEN_LENGTH:
         raise Malformed("its key is cut short or too long")
-    return ServerUrl(host, port, secret[:32], secret[32:])
+    return ServerUrl(host, port, secret[:32], secret[32:], tcp_port, websocket)
+
+
+def _parse_options(text: str) -> tuple[int | None, str | None]:
+    """TCP port and WebSocket URL. Raises Malformed."""
+    if not text:
+        return None, None
+    found: dict[str, str] = {}
+    for part in text.split("&"):
+        name, _, value = part.partition("=")
+        if name not in ("tcp", "ws") or name in found:
+            raise Malformed("something follows its key that this version does not know")
+        found[name] = urllib.parse.unquote(value)
+    tcp = found.get("tcp")
+    if tcp is not None and not (re.fullmatch("[1-9][0-9]{0,4}", tcp) and int(tcp) < 65536):
+        raise Malformed("its TCP port is not a number from 1 to 65535")
+    websocket = found.get("ws")
+    if websocket is not None:
+        websocket = parse_websocket_url(websocket).text
+    return None if tcp is None else int(tcp), websocket
+
+
+class WebSocketUrl(NamedTuple):
+    is_secure: bool
+    host: str
+    port: int
+    target: str
+    """Path, and query if there is one: what the request asks for."""
+
+    @property
+    def text(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        is_usual = self.port == (443 if self.is_secure else 80)
+        port = "" if is_usual else f":{self.port}"
+        return f"{'wss' if self.is_secure else 'ws'}://{host}{port}{self.target}"
+
+
+def parse_websocket_url(text: str) -> WebSocketUrl:
+    """Raises Malformed."""
+    if len(text) > MAX_WEBSOCKET_URL or not _VISIBLE.fullmatch(text):
+        raise Malformed("its WebSocket URL is too long, or has a character that no URL has")
+    try:
+        parts = urllib.parse.urlsplit(text)
+        if parts.scheme not in ("ws", "wss") or "@" in parts.netloc or "#" in text:
+            raise ValueError(parts.scheme)
+        host = _ascii_host(parts.hostname or "")
+        is_secure = parts.scheme == "wss"
+        port = parts.port if parts.port is not None else (443 if is_secure else 80)
+        if port == 0 or ("[" in parts.netloc) != (":" in host):
+            raise ValueError(port)
+    except ValueError as error:
+        raise Malformed("its WebSocket URL does not start with wss://HOST or ws://HOST") from error
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return WebSocketUrl(is_secure, host, port, target)
 
 
 def _ascii_host(host: str) -> str:
@@ -128,10 +203,12 @@ class JoinString:
 
     def __str__(self) -> str:
         server = self.server
+        version = 2 if server.options else 1
         head = _JOIN.pack(
-            1, self.inviter, self.token, server.public_key, server.access_token, server.port
+            version, self.inviter, self.token, server.public_key, server.access_token, server.port
         )
-        body = head + _ascii_host(server.host).encode("ascii")
+        options = f"?{server.options}" if server.options else ""
+        body = head + (_ascii_host(server.host) + options).encode("ascii")
         return JOIN_PREFIX + encode_base64(body + binascii.crc32(body).to_bytes(4, "big"))
 
     def __repr__(self) -> str:
@@ -157,18 +234,22 @@ def parse_join_string(text: str) -> JoinString:
         raise Malformed("it is cut short or mistyped") from error
     if len(data) < 5 or binascii.crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
         raise Malformed("it is cut short or mistyped")
-    if data[0] != 1:
+    if data[0] not in (1, 2):
         raise Malformed("it was made by a newer punchtun")
     if len(data) <= _JOIN.size + 4:
         raise Malformed("it is cut short")
     _, inviter, token, key, access, port = _JOIN.unpack_from(data)
     if port == 0:
         raise Malformed("its port is 0")
+    options = ""
     try:
-        host = _ascii_host(data[_JOIN.size : -4].decode("ascii"))
+        host = data[_JOIN.size : -4].decode("ascii")
+        if data[0] == 2:
+            host, _, options = host.partition("?")
+        host = _ascii_host(host)
     except ValueError as error:
         raise Malformed("its host is damaged") from error
-    return JoinString(inviter, token, ServerUrl(host, port, key, access))
+    return JoinString(inviter, token, ServerUrl(host, port, key, access, *_parse_options(options)))
 
 
 class JoinStatus(enum.IntEnum):
