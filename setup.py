@@ -28,6 +28,7 @@ setup(
         "click>=8.1",
         "pyroute2>=0.7.12",
         "segno>=1.6",
+        "wsproto>=1.2",
         'tomli>=2.0; python_version < "3.11"',
     ],
     extras_require={

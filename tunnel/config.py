@@ -70,8 +70,11 @@ class ServerState:
     access_token: bytes = field(repr=False)
     port: int = DEFAULT_PORT
 
-    def url(self, host: str) -> ServerUrl:
-        return ServerUrl(host, self.port, self.static.public_key.data, self.access_token)
+    def url(
+        self, host: str, tcp_port: int | None = None, websocket: str | None = None
+    ) -> ServerUrl:
+        key = self.static.public_key.data
+        return ServerUrl(host, self.port, key, self.access_token, tcp_port, websocket)
 
 
 def pack_node_state(state: NodeState) -> Json:
@@ -315,6 +318,27 @@ def read_listen(text: str, what: str = "--listen") -> tuple[str | None, int]:
     if not 0 <= number < 65535:
         raise UsageError(f"{what} {text}: use a port below 65535, the next one is used too")
     return (host if host not in ("", "*") else None), number
+
+
+def read_tcp_options(texts: Iterable[str]) -> list[tuple[str | None, int]] | None:
+    """Where to listen; None when nothing was said. Raises UsageError."""
+    given = list(texts)
+    if given == ["none"]:
+        return []
+    return [read_listen(text, "--tcp") for text in given] or None
+
+
+def read_tls_options(
+    certificate: str | None, key: str | None, *, has_http: bool
+) -> tuple[str, str] | None:
+    """Raises UsageError."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise UsageError("--tls-cert and --tls-key: give both, or neither")
+    if not has_http:
+        raise UsageError("--tls-cert is for --http: say where to listen, --http 443 for example")
+    return certificate, key
 
 
 class _FieldReader:

@@ -30,26 +30,66 @@ def server() -> None:
     default=True,
     help="Relay sealed frames for pairs without a direct path. [default: yes]",
 )
+@click.option(
+    "--tcp",
+    metavar="ADDRESS:PORT",
+    multiple=True,
+    help="Where to take streams of nodes whose network lets no UDP through, or `none`. "
+    "[default: the number of the UDP port, if it is free]",
+)
+@click.option(
+    "--http",
+    metavar="ADDRESS:PORT",
+    multiple=True,
+    help="Where to take them by a WebSocket at /punchtun: itself with --tls-cert, or behind a "
+    "web server. [default: nowhere]",
+)
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain for --http, in PEM.")
+@click.option("--tls-key", metavar="FILE", help="Its key.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @state_dir
-def run(listen: tuple[str, ...], relay: bool, log_format: str, state_dir: str | None) -> None:
+def run(
+    listen: tuple[str, ...],
+    relay: bool,
+    tcp: tuple[str, ...],
+    http: tuple[str, ...],
+    tls_cert: str | None,
+    tls_key: str | None,
+    log_format: str,
+    state_dir: str | None,
+) -> None:
     """Serve until stopped. Says `ready` on stderr when it does."""
-    from tunnel.config import read_listen
+    from tunnel.config import read_listen, read_tcp_options, read_tls_options
     from tunnel.drivers.node import start_logging
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import run_server
 
     start_logging(as_json=log_format == "json", verbose=False)
     addresses = [read_listen(text) for text in listen]
-    run_server(addresses, relay=relay, places=server_places(state_dir))
+    run_server(
+        addresses,
+        relay=relay,
+        places=server_places(state_dir),
+        tcp=read_tcp_options(tcp),
+        http=[read_listen(text, "--http") for text in http],
+        tls=read_tls_options(tls_cert, tls_key, has_http=bool(http)),
+    )
 
 
 @server.command()
 @click.option("--host", required=True, metavar="HOST", help="How nodes reach this machine.")
+@click.option(
+    "--tcp", metavar="PORT", type=int, help="Its TCP port, where that is not the UDP port."
+)
+@click.option(
+    "--websocket",
+    metavar="URL",
+    help="Its WebSocket, where that is not wss://HOST/punchtun or ws://HOST/punchtun.",
+)
 @state_dir
-def url(host: str, state_dir: str | None) -> None:
+def url(host: str, tcp: int | None, websocket: str | None, state_dir: str | None) -> None:
     """Print the URL for `punchtun up --server`. It holds the access token: keep it to yourself."""
-    from tunnel.config import read_host
+    from tunnel.config import read_host, read_server_url
     from tunnel.drivers.files import StateDirectory
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import load_server_state
@@ -58,7 +98,7 @@ def url(host: str, state_dir: str | None) -> None:
     # root may read what a unit's own user wrote; it learns nothing from it but what it prints.
     directory = StateDirectory(server_places(state_dir).state, root_may_read=True)
     state = load_server_state(directory)
-    click.echo(str(state.url(host)))
+    click.echo(str(read_server_url(str(state.url(host, tcp, websocket)))))
 
 
 @server.command()

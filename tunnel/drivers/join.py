@@ -13,6 +13,7 @@ from tunnel.core.membership import NetworkIdentity
 from tunnel.drivers import clock
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.resolve import resolve
+from tunnel.drivers.streams import Streams
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError
 from tunnel.noise.keys import PrivateKey
@@ -56,16 +57,19 @@ def join_network(
             changed.set()
 
     loop = MachineLoop(joiner, [socket], after_settling=report)
+    streams = Streams(loop)
     loop.start()
 
     def locate() -> None:
         has_complained = False
         while True:
             endpoints = resolve(join.server.host, join.server.port, allow_ipv6=socket.is_ipv6)
-            if endpoints:
+            if endpoints or not has_complained:
+                # Without endpoints too: a proxy may know more names than we do.
                 now = clock.now()
                 joiner.set_server_endpoints(endpoints, now)
                 loop.settle(now)
+            if endpoints:
                 return
             if not has_complained:
                 tell(f"{join.server.host} does not resolve; trying on")
@@ -78,6 +82,7 @@ def join_network(
         # The acknowledgement of the answer is sent by now: settling comes before reporting.
     finally:
         locating.kill()
+        streams.close()
         loop.close()
         socket.close()
     if joiner.refusal is not None:

@@ -11,16 +11,19 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from tunnel.core.machine import Machine, Transmit
+from tunnel.core.machine import Machine, Transmit, is_stream
 from tunnel.dataplane.train import join
 from tunnel.drivers import clock
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError
 from tunnel.wire.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from tunnel.drivers.streams import Streams
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ class MachineLoop:
         self.drops: Counter[str] = Counter()
         """Reason → datagrams that could not even be tried."""
         self._fixed = len(self.sockets)
+        self.streams: Streams | None = None
+        """For ``Transmit.local`` from FIRST_STREAM on."""
         self._open_socket = open_socket
         self._receive_datagrams = machine.receive_datagrams
         self._receive_error: Callable[[Endpoint, int | None, float], None] | None = getattr(
@@ -111,12 +116,24 @@ class MachineLoop:
             self.transmit(transmit)
         if self._after_settling is not None:
             self._after_settling()
+        if self.streams is not None:
+            self.streams.settle()
         self._arm(self.machine.get_timer(), now)
 
     def transmit(self, transmit: Transmit) -> None:
+        if is_stream(transmit.local):
+            if self.streams is not None:
+                self.streams.transmit(transmit)
+            return
         socket = self.sockets.get(transmit.local) or self._open(transmit.local)
         if socket is not None:
             socket.transmit(transmit)
+
+    def receive(self, datagrams: list[bytes], source: Endpoint, now: float, local: int) -> None:
+        """Hand in what arrived together. The caller settles."""
+        packets = self._receive_datagrams(datagrams, source, now, local)
+        if packets and self._on_packets is not None:
+            self._on_packets(packets)
 
     def _open(self, number: int) -> UdpSocket | None:
         if self._open_socket is None:
@@ -140,9 +157,7 @@ class MachineLoop:
             return
         arrivals = socket.receive(RECEIVE_BUDGET)
         for datagrams, source in arrivals:
-            packets = self._receive_datagrams(datagrams, source, now, number)
-            if packets and self._on_packets is not None:
-                self._on_packets(packets)
+            self.receive(datagrams, source, now, number)
         # A descriptor stays readable until its errors are read: what wakes without bringing
         # anything is one nobody noticed yet.
         if socket.has_errors or not arrivals:

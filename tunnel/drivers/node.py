@@ -39,6 +39,7 @@ from tunnel.drivers.network import local_addresses
 from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
 from tunnel.drivers.resolve import resolve
+from tunnel.drivers.streams import Streams
 from tunnel.drivers.threads import run_in_thread
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
@@ -90,6 +91,7 @@ class NodeDriver:
             after_settling=self._report,
             open_socket=partial(UdpSocket, None, 0),
         )
+        self._streams = Streams(self._loop)
         self._watch = NetworkWatch(ignore=[tun.name])
         self._suspend = clock.SuspendWatch()
         self._control = ControlServer(control_path, NodeControl(self).answer)
@@ -105,7 +107,8 @@ class NodeDriver:
         status = self.node.status(clock.now())
         status["node"]["interface"] = self._tun.name
         status["node"]["listen_port"] = self._socket.port
-        for errors in (self._socket.errors, self._tun.drops, self._loop.drops):
+        counters = (self._loop.drops, self._streams.counters)
+        for errors in (self._socket.errors, self._tun.drops, *counters):
             for name, count in errors.items():
                 status["drops"][name] = status["drops"].get(name, 0) + count
         for peer in status["peers"]:
@@ -176,6 +179,8 @@ class NodeDriver:
             if not has_complained:
                 log.warning("%s does not resolve; trying on", server.host)
                 has_complained = True
+                # A proxy may know more names than we do.
+                self.command(partial(self.node.set_server_endpoints, []))
             gevent.sleep(RESOLVE_AGAIN)
 
     def _shut_down(self) -> None:
@@ -185,6 +190,7 @@ class NodeDriver:
         for greenlet in [*self._greenlets, self._locating]:
             if greenlet is not None:
                 greenlet.kill()
+        self._streams.close()
         self._loop.close()
         if self._network_timer is not None:
             self._network_timer.stop()
@@ -277,7 +283,7 @@ class NodeDriver:
         self.history.append(entry)
         log.info("%s", narrate(event))
         if isinstance(event, ServerRegistered):
-            systemd.status(f"connected to the server, seen as {event.observed}")
+            systemd.status(narrate(event))
         elif isinstance(event, ServerLost):
             systemd.status("the server does not answer")
             self.locate_server()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import logging
 import signal
+import socket as system_socket
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,15 @@ from tunnel.core.rendezvous import RendezvousServer
 from tunnel.drivers import clock, systemd
 from tunnel.drivers.control import ControlServer
 from tunnel.drivers.loop import MachineLoop
+from tunnel.drivers.stream_listener import (
+    StreamListeners,
+    TlsFiles,
+    allow_many_descriptors,
+    listen,
+)
+from tunnel.drivers.streams import Streams
 from tunnel.drivers.udp import UdpSocket
-from tunnel.errors import UsageError
+from tunnel.errors import OperatorError, UsageError
 from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -33,6 +42,7 @@ class ServerDriver:
         config: ServerConfig,
         sockets: Sequence[UdpSocket],
         control_path: Path,
+        stream_sockets: StreamSockets | None = None,
     ) -> None:
         self._server = RendezvousServer(
             config,
@@ -42,6 +52,9 @@ class ServerDriver:
         )
         self._sockets = sockets
         self._loop = MachineLoop(self._server, sockets)
+        self._streams = Streams(self._loop)
+        self._listeners = StreamListeners(self._loop, self._streams)
+        self._stream_sockets = stream_sockets or StreamSockets()
         self._control = ControlServer(control_path, self._answer)
         self._stopped = Event()
 
@@ -50,15 +63,23 @@ class ServerDriver:
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self._stopped.set)
         self._loop.start()
+        allow_many_descriptors()
+        for listening in self._stream_sockets.tcp:
+            self._listeners.add_tcp(listening)
+        for listening in self._stream_sockets.http:
+            self._listeners.add_http(listening, self._stream_sockets.tls)
         self._control.start()
         ports = ", ".join(str(socket.port) for socket in self._sockets)
-        print(f"ready: rendezvous server on UDP {ports}", file=sys.stderr, flush=True)
-        systemd.ready(f"serving on UDP {ports}")
+        serving = f"UDP {ports}{self._stream_sockets.describe()}"
+        print(f"ready: rendezvous server on {serving}", file=sys.stderr, flush=True)
+        systemd.ready(f"serving on {serving}")
         try:
             self._beat_until_stopped()
         finally:
             systemd.stopping()
             self._control.close()
+            self._listeners.close()
+            self._streams.close()
             self._loop.close()
             for socket in self._sockets:
                 socket.close()
@@ -73,8 +94,8 @@ class ServerDriver:
             raise UsageError(f"unknown command {request.get('command')!r}")
         status = self._server.status(clock.now())
         errors: dict[str, int] = {}
-        for socket in self._sockets:
-            for name, count in socket.errors.items():
+        for counters in [*(socket.errors for socket in self._sockets), self._streams.counters]:
+            for name, count in counters.items():
                 errors[name] = errors.get(name, 0) + count
         return status | {"ports": [socket.port for socket in self._sockets], "errors": errors}
 
@@ -88,6 +109,53 @@ def describe_listeners(
         None if host in any_address else Endpoint(str(ipaddress.ip_address(host)), first.port)
         for (host, _), first in zip(addresses, sockets[::2], strict=True)
     )
+
+
+@dataclass
+class StreamSockets:
+    """Sockets that listen for streams."""
+
+    tcp: list[system_socket.socket] = field(default_factory=list)
+    http: list[system_socket.socket] = field(default_factory=list)
+    tls: TlsFiles | None = None
+    """For `http`."""
+
+    def describe(self) -> str:
+        kinds = (("TCP", self.tcp), ("HTTPS" if self.tls else "HTTP", self.http))
+        return "".join(
+            f", {kind} {', '.join(str(each.getsockname()[1]) for each in sockets)}"
+            for kind, sockets in kinds
+            if sockets
+        )
+
+    def close(self) -> None:
+        for each in [*self.tcp, *self.http]:
+            each.close()
+
+
+def open_stream_sockets(
+    tcp: Sequence[tuple[str | None, int]] | None,
+    http: Sequence[tuple[str | None, int]],
+    tls: TlsFiles | None,
+    default: Sequence[tuple[str | None, int]],
+) -> StreamSockets:
+    """Listen on what was asked for. `tcp` None: on `default`, those that are free. Raises
+    OperatorError; then none stays open."""
+    found = StreamSockets(tls=tls)
+    try:
+        for host, port in default if tcp is None else tcp:
+            try:
+                found.tcp.append(listen(host, port, "--tcp"))
+            except OperatorError as error:
+                if tcp is not None:
+                    raise
+                log.warning("going on without TCP: %s", error)
+        for host, port in http:
+            found.http.append(listen(host, port, "--http"))
+    except BaseException:
+        found.close()
+        raise
+    return found
 
 
 def open_listeners(addresses: Sequence[tuple[str | None, int]]) -> list[UdpSocket]:

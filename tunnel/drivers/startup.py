@@ -10,6 +10,7 @@ import re
 import signal
 import socket as system_socket
 import sys
+from collections.abc import Sequence
 
 import gevent
 from gevent.event import Event
@@ -47,7 +48,13 @@ from tunnel.drivers.join import join_network
 from tunnel.drivers.network import configure_interface, find_clash
 from tunnel.drivers.node import NodeDriver
 from tunnel.drivers.places import Places
-from tunnel.drivers.server import ServerDriver, describe_listeners, open_listeners
+from tunnel.drivers.server import (
+    ServerDriver,
+    describe_listeners,
+    open_listeners,
+    open_stream_sockets,
+)
+from tunnel.drivers.stream_listener import TlsFiles
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import AuthenticationFailed, OperatorError, UsageError
@@ -122,14 +129,24 @@ def _greet(sentence: str) -> None:
 
 
 def run_server(
-    addresses: list[tuple[str | None, int]] | None, *, relay: bool, places: Places
+    addresses: list[tuple[str | None, int]] | None,
+    *,
+    relay: bool,
+    places: Places,
+    tcp: list[tuple[str | None, int]] | None = None,
+    http: Sequence[tuple[str | None, int]] = (),
+    tls: tuple[str, str] | None = None,
 ) -> None:
-    """``punchtun server run``. Raises OperatorError."""
+    """``punchtun server run``; `tcp` None: on the numbers of the UDP ports, those that are free.
+    Raises OperatorError."""
+    tls_files = TlsFiles(*tls) if tls is not None else None
     directory = StateDirectory(places.state)
     directory.lock()
     state = load_server_state(directory)
     addresses = addresses or [(None, state.port)]
     sockets = open_listeners(addresses)
+    first = [(host, udp.port) for (host, _), udp in zip(addresses, sockets[::2], strict=True)]
+    stream_sockets = open_stream_sockets(tcp, http, tls_files, first)
     if sockets[0].port != state.port:
         state.port = sockets[0].port
         directory.write_json(SERVER_FILE, pack_server_state(state))
@@ -141,7 +158,7 @@ def run_server(
         listeners=describe_listeners(addresses, sockets),
     )
     _make_run_directory(places)
-    ServerDriver(config, sockets, places.control).run()
+    ServerDriver(config, sockets, places.control, stream_sockets).run()
 
 
 def load_server_state(directory: StateDirectory) -> ServerState:
