@@ -1,0 +1,181 @@
+"""A network that lets no UDP through: the same datagrams go to the server over TCP, or over a
+WebSocket on 443 where only that passes; and over UDP again when it does."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from .host import Host
+from .lab import Lab
+from .process import Process
+from .router import Router
+from .traffic import FileServer, ping_reaches, ping_stream
+from .wait import wait_until
+from .world import PATIENCE, PORT, PUNCHTUN, Node, World
+
+pytestmark = pytest.mark.root
+
+MEGABYTE = 1_000_000
+NAME = "vps.example.test"
+
+
+class Office:
+    """A host behind a router that may block, and one at home."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.router: Router = lab.home_router("office", public="198.51.100.7")
+        self.inside: Host = self.router.host("desk")
+        self.outside: Host = lab.home_router("home", public="192.0.2.33").host("pi")
+
+
+@pytest.fixture
+def office(lab: Lab) -> Office:
+    return Office(lab)
+
+
+def wait_for_transport(node: Node, transport: str) -> None:
+    def is_so() -> bool:
+        server = node.status()["server"]
+        return bool(server["state"] == "connected" and server["transport"] == transport)
+
+    wait_until(is_so, timeout=PATIENCE, interval=0.1, what=f"{node.name} on {transport}")
+
+
+def test_joining_and_traffic_over_tcp(
+    lab: Lab, world: World, office: Office, tmp_path: Path
+) -> None:
+    pi = world.found("pi", office.outside)
+    office.router.block_udp()
+    desk = world.join("desk", office.inside, pi)
+    wait_for_transport(desk, "tcp")
+    desk.wait("pi")
+    assert desk.peer("pi")["state"] == "relayed"
+    assert pi.status()["server"]["transport"] == "udp"
+    files = FileServer(pi.host, pi.ip4, tmp_path / "files", size=5 * MEGABYTE)
+    assert files.fetch(desk.host) == 5 * MEGABYTE
+    assert ping_reaches(pi.host, desk.ip4)
+    # Where the server sees the stream is told to nobody.
+    assert pi.status()["server"]["observed"]
+    assert desk.status()["server"]["observed"] == []
+    office.router.unblock()
+    wait_for_transport(desk, "udp")
+    world.wait_direct(pi, desk)
+    assert [e["after"] for e in desk.events("transport_changed")] == ["tcp", "udp"]
+
+
+def test_udp_blocked_under_traffic(lab: Lab, world: World, office: Office) -> None:
+    desk, pi = world.pair(office.inside, office.outside)
+    stream = ping_stream(desk.host, pi.ip4, interval=0.05)
+    office.router.block_udp()
+    wait_for_transport(desk, "tcp")
+    desk.wait_for_state("camera", "relayed")
+    before = desk.peer("camera")["rx_packets"]
+    wait_until(lambda: desk.peer("camera")["rx_packets"] > before + 40, what="pings by the relay")
+    office.router.unblock()
+    wait_for_transport(desk, "udp")
+    world.wait_direct(desk, pi)
+    result = stream.stop()
+    print(result)
+    assert result.received > 40
+
+
+def test_server_restarts_while_a_node_is_on_tcp(world: World, office: Office) -> None:
+    office.router.block_udp()
+    desk = world.found("desk", office.inside)
+    wait_for_transport(desk, "tcp")
+    world.server.send_signal(signal.SIGKILL)
+    world.server.wait()
+    wait_until(
+        lambda: desk.status()["server"]["state"] == "unreachable", timeout=PATIENCE, what="the loss"
+    )
+    world.start_server()
+    wait_for_transport(desk, "tcp")
+
+
+class WebServer:
+    """nginx with TLS on 443 before the server's WebSocket, as docs/tcp-and-https.md has it."""
+
+    def __init__(self, host: Host, folder: Path, backend: int) -> None:
+        folder.mkdir()
+        self.certificate = folder / "cert.pem"
+        make_certificate(folder, NAME, host.ip4)
+        (folder / "nginx.conf").write_text(f"""
+            daemon off;
+            pid {folder}/nginx.pid;
+            error_log stderr;
+            worker_processes 1;
+            events {{ worker_connections 64; }}
+            http {{
+                access_log off;
+                client_body_temp_path {folder}/body;
+                proxy_temp_path {folder}/proxy;
+                fastcgi_temp_path {folder}/fastcgi;
+                uwsgi_temp_path {folder}/uwsgi;
+                scgi_temp_path {folder}/scgi;
+                server {{
+                    listen 443 ssl;
+                    server_name {NAME};
+                    ssl_certificate {folder}/cert.pem;
+                    ssl_certificate_key {folder}/key.pem;
+                    location = /punchtun {{
+                        proxy_pass http://127.0.0.1:{backend};
+                        proxy_http_version 1.1;
+                        proxy_set_header Upgrade $http_upgrade;
+                        proxy_set_header Connection "upgrade";
+                        proxy_set_header Host $host;
+                        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                        proxy_buffering off;
+                    }}
+                }}
+            }}
+            """)
+        self.process: Process = host.popen(["nginx", "-e", "stderr", "-c", f"{folder}/nginx.conf"])
+
+
+def make_certificate(folder: Path, name: str, address: str) -> None:
+    import subprocess
+
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        + ["-nodes", "-days", "2", "-subj", f"/CN={name}"]
+        + ["-addext", f"subjectAltName=DNS:{name},IP:{address}"]
+        + ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")],
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("is_behind_nginx", [True, False])
+def test_only_https_passes(lab: Lab, office: Office, tmp_path: Path, is_behind_nginx: bool) -> None:
+    world = World(lab, tmp_path)
+    vps = lab.public_host("vps", "203.0.113.10", ipv6="2001:db8::10")
+    if is_behind_nginx:
+        world.start_server("--http", "127.0.0.1:8443", host=vps)
+        certificate = WebServer(vps, tmp_path / "web", 8443).certificate
+    else:
+        folder = tmp_path / "tls"
+        folder.mkdir()
+        make_certificate(folder, NAME, vps.ip4)
+        certificate = folder / "cert.pem"
+        files = ["--tls-cert", str(certificate), "--tls-key", str(folder / "key.pem")]
+        world.start_server("--http", "[::]:443", *files, host=vps)
+    pi = world.found("pi", office.outside)
+    office.router.allow_only_tcp(443)
+    desk = world.node("desk", office.inside)
+    # The office's machine trusts the certificate; the name in it is the address of the URL.
+    argv = [PUNCHTUN, "up", pi.invite("desk"), "--state-dir", str(desk.state)]
+    desk.processes.append(desk.host.popen(argv, env={"SSL_CERT_FILE": str(certificate)}))
+    desk.wait_until_up()
+    wait_for_transport(desk, "websocket")
+    desk.wait("pi")
+    files_ = FileServer(pi.host, pi.ip4, tmp_path / "files", size=5 * MEGABYTE)
+    assert files_.fetch(desk.host) == 5 * MEGABYTE
+    assert world.server_status()["streams"] == 1
+    office.router.unblock()
+    wait_for_transport(desk, "udp")
+    world.wait_direct(pi, desk)
+    assert PORT == 12345
+    world.close()
