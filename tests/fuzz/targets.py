@@ -20,6 +20,7 @@ from tunnel.core.candidates import admit_candidates
 from tunnel.core.path import RELAYED
 from tunnel.core.reassembly import Reassembler
 from tunnel.core.traversal import Traversal
+from tunnel.drivers.stream_protocol import WebSocketServer
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.wire.candidate import pack_candidates, parse_announcement, parse_candidates
 from tunnel.wire.certificate import parse_certificate
@@ -28,6 +29,7 @@ from tunnel.wire.endpoint import Endpoint, pack_endpoint, unpack_endpoint
 from tunnel.wire.feeler import Feeler, parse_hairpin
 from tunnel.wire.fragment import Fragment, parse_fragment
 from tunnel.wire.handshake import parse_cookie_reply, parse_initiation, parse_response
+from tunnel.wire.http import parse_request, parse_status, take_head
 from tunnel.wire.icmp import answer_too_big
 from tunnel.wire.invitation import (
     JOIN_PREFIX,
@@ -43,6 +45,7 @@ from tunnel.wire.invitation import (
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import pack_relay, parse_relay
 from tunnel.wire.rendezvous import MAX_SEALED, parse_from_node, parse_from_server
+from tunnel.wire.stream import StreamParser, pack_stream
 from tunnel.wire.stun import is_stun, parse_binding_request
 from tunnel.wire.transport import pack_header, parse_header
 
@@ -51,6 +54,10 @@ Target = Callable[[bytes], None]
 NETWORK = Network()
 SIGNED = [NETWORK.certificate.pack(), NETWORK.certify(key(2), "pi", 2).pack()]
 STRANGER = Endpoint("192.0.2.66", 666)
+WEBSOCKET_REQUEST = (
+    b"GET /punchtun HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 JOIN = str(JoinString(bytes(32), bytes(16), URL))
 
 
@@ -85,6 +92,47 @@ def fuzz_hairpin(data: bytes) -> None:
     """Any datagram is a token sent to ourselves, in one form, or Malformed."""
     message = _message(parse_hairpin, data)
     assert message is None or message.pack() == data
+
+
+def fuzz_stream(data: bytes) -> None:
+    """Any bytes, cut anywhere, are the same datagrams, or end the stream."""
+    found = []
+    for step in (1, 7, max(1, len(data))):
+        parser, datagrams = StreamParser(), []
+        try:
+            for start in range(0, len(data), step):
+                datagrams += parser.feed(data[start : start + step])
+        except Malformed:
+            assert b"\0\0" in data
+            continue
+        found.append(datagrams)
+        assert data.startswith(b"".join(map(pack_stream, datagrams)))
+    assert all(datagrams == found[0] for datagrams in found)
+
+
+def fuzz_http(data: bytes) -> None:
+    """Any bytes are a bounded head, a head to come, or Malformed."""
+    for parse in (parse_request, parse_status):
+        try:
+            head = take_head(data)
+            if head is not None:
+                assert data.startswith(head)
+                parse(head)
+        except Malformed:
+            continue
+
+
+def fuzz_websocket_server(data: bytes) -> None:
+    """Any bytes to the server's WebSocket: datagrams, or an answer, or Malformed; never both a
+    refusal and datagrams."""
+    for prefix in (b"", WEBSOCKET_REQUEST):
+        protocol = WebSocketServer()
+        try:
+            datagrams = protocol.receive(prefix + data)
+        except Malformed:
+            continue
+        assert protocol.is_ready or not datagrams
+        protocol.take_output()
 
 
 def fuzz_fragments(data: bytes) -> None:
@@ -338,6 +386,14 @@ def corpus(name: str) -> list[bytes]:
         "check": _of(parse_check),
         "hairpin": _of(parse_hairpin),
         "fragments": [b"".join(Fragment(1, n, n == 3, b"part").pack() for n in range(4))],
+        "stream": [pack_stream(b"abc") + pack_stream(bytes(300)), pack_stream(b"a") * 9],
+        "http": [WEBSOCKET_REQUEST, b"HTTP/1.1 200 OK\r\nVia: 1.1 proxy\r\n\r\n"],
+        "websocket_server": [
+            WEBSOCKET_REQUEST,
+            b"GET / HTTP/1.1\r\n\r\n",
+            bytes.fromhex("8283000000006162638900"),
+            bytes.fromhex("02810000000061808100000000628880000000008a8000000000"),
+        ],
         "too_big": [ipv4(bytes(200)), ipv6(bytes(1300))],
         "from_node": _of(parse_from_node),
         "from_server": _of(parse_from_server),

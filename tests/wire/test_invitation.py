@@ -131,6 +131,16 @@ def test_location_and_repr_hold_no_secret() -> None:
         (f"punchtun://host/{SECRET[:-1]}!", "damaged"),
         (f"punchtun://host/{SECRET}/x", "damaged"),
         (f"punchtun://host/{SECRET}?x", "follows"),
+        (f"punchtun://host/{SECRET}?tcp=1&tcp=2", "follows"),
+        (f"punchtun://host/{SECRET}?tcp=0", "TCP port"),
+        (f"punchtun://host/{SECRET}?tcp=65536", "TCP port"),
+        (f"punchtun://host/{SECRET}?tcp=+1", "TCP port"),
+        (f"punchtun://host/{SECRET}?ws=https://a/", "WebSocket"),
+        (f"punchtun://host/{SECRET}?ws=wss://u@a/", "WebSocket"),
+        (f"punchtun://host/{SECRET}?ws=wss://a:0/", "WebSocket"),
+        (f"punchtun://host/{SECRET}?ws=wss:///a", "WebSocket"),
+        (f"punchtun://host/{SECRET}?ws=wss://a/%20b", "WebSocket"),
+        (f"punchtun://host/{SECRET}?ws=wss://a/{'a' * 250}", "WebSocket"),
         (f"punchtun://host/{SECRET}#x", "follows"),
         (f"punchtun://user@host/{SECRET}", "start with"),
         (f"punchtun://a..b/{SECRET}", "start with"),
@@ -162,6 +172,21 @@ def test_any_text_is_a_url_or_malformed(text: str) -> None:
         assert 0 < url.port < 65536
         assert parse_server_url(str(url)) == url
         assert parse_join_string(str(JoinString(KEY, ACCESS, url))).server == url
+
+
+def test_url_with_options_golden() -> None:
+    text = (
+        f"punchtun://host:12345/{SECRET}?tcp=443&ws=wss%3A%2F%2Fvpn.example.org%3A8443%2Fpunchtun"
+    )
+    url = parse_server_url(text)
+    assert (url.tcp_port, url.websocket) == (443, "wss://vpn.example.org:8443/punchtun")
+    assert str(url) == text
+    assert url.location == "punchtun://host:12345"
+    join = JoinString(KEY, ACCESS, url)
+    assert parse_join_string(str(join)) == join
+    # The usual port is left out, and a host without a path gets one.
+    short = parse_server_url(f"punchtun://host/{SECRET}?ws=wss://vpn.example.org:443")
+    assert short.websocket == "wss://vpn.example.org/"
 
 
 # Join string

@@ -390,7 +390,8 @@ class RendezvousServer:
     def _leave_network(self, registrant: Registrant, now: float) -> None:
         for peer in self._peers_of(registrant):
             peer.notify(Gone(peer.next_serial(), registrant.key.data), now)
-            self._attend(peer, now)
+            # Not attended to: it may be overdue itself, and would be forgotten from within this.
+            self._send_due(peer, now)
         self.relay.close_channels(registrant)
         if registrant.network is not None:
             network = self._networks[registrant.network]
@@ -415,6 +416,10 @@ class RendezvousServer:
         if now >= registrant.last_heard + lifetime:
             self._forget(registrant, now)
             return
+        self._send_due(registrant, now)
+
+    def _send_due(self, registrant: Registrant, now: float) -> None:
+        lifetime = UNREGISTERED_LIFETIME if registrant.network is None else LIFETIME
         for packed in registrant.take_due_notices(now):
             self._send_packed(registrant, packed, now)
         for packed, source, local in registrant.take_due_answers(now):
