@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tests.sim.topology import Link, Router, Segment
 from tunnel.core.events import SocketsReleased
-from tunnel.core.machine import Buffer, Transmit
+from tunnel.core.machine import Buffer, Transmit, is_stream
 from tunnel.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from tests.sim.network import VirtualInternet
+    from tests.sim.streams import VirtualStreams
 
 T = TypeVar("T")
 FIRST_EPHEMERAL_PORT, LAST_EPHEMERAL_PORT = 32768, 60999
@@ -76,6 +77,8 @@ class Host:
         self.lends_buffers = False
         """Hand the machine memoryviews, overwritten after the call, as a driver may (contract,
         clause 5)."""
+        self.streams: VirtualStreams | None = None
+        """What opens and carries streams; without it none can be opened."""
         self.wall_clock_error = 0.0
         self.packets_received: list[tuple[float, bytes]] = []
         """(internet's time, packet)."""
@@ -241,6 +244,8 @@ class Host:
         if machine is None or self.is_suspended:
             return
         self._transmit(machine.datagrams_to_send(self.now))
+        if self.streams is not None:
+            self.streams.settle(self)
         next_event = getattr(machine, "next_event", None)
         while next_event is not None and (event := next_event()) is not None:
             self.events.append((self._internet.now, event))
@@ -259,6 +264,10 @@ class Host:
 
     def _transmit(self, transmits: Sequence[Transmit]) -> None:
         for data, endpoint, segment_size, local, ttl, *_ in transmits:
+            if is_stream(local):
+                if self.streams is not None:
+                    self.streams.carry(self, local, bytes(data))
+                continue
             if local not in self.sockets:
                 if not self.opens_sockets:
                     raise LookupError(f"{self.name} has no socket {local}")

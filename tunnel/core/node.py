@@ -311,6 +311,10 @@ class Node:
         self._announce(now)
         for event in self.registration.take_events():
             self._events.append(event)
+            if isinstance(event, TransportChanged):
+                for peer in self.peers:
+                    # What was relayed by the other way since it failed went nowhere.
+                    peer.traversal.set_relay(bool(peer.channel), now, is_new=True)
             if self.registration.link.is_on_stream:
                 continue
             self.nat.note(event, now)
