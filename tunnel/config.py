@@ -42,6 +42,7 @@ from tunnel.wire.invitation import (
     encode_base64,
     parse_join_string,
     parse_server_url,
+    parse_websocket_url,
 )
 
 NODE_FILE = "node.json"
@@ -326,6 +327,18 @@ def read_tcp_options(texts: Iterable[str]) -> list[tuple[str | None, int]] | Non
     if given == ["none"]:
         return []
     return [read_listen(text, "--tcp") for text in given] or None
+
+
+def read_websocket(text: str | None) -> str | None:
+    """Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        return parse_websocket_url(text).text
+    except Malformed as error:
+        raise UsageError(
+            f"--websocket {text}: write wss://HOST/punchtun, or what else the web server has"
+        ) from error
 
 
 def read_tls_options(

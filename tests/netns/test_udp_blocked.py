@@ -13,7 +13,7 @@ from .host import Host
 from .lab import Lab
 from .process import Process
 from .router import Router
-from .traffic import FileServer, ping_reaches, ping_stream
+from .traffic import FileServer, accepts, ping_reaches, ping_stream, run_iperf
 from .wait import wait_until
 from .world import PATIENCE, PORT, PUNCHTUN, Node, World
 
@@ -58,6 +58,8 @@ def test_joining_and_traffic_over_tcp(
     files = FileServer(pi.host, pi.ip4, tmp_path / "files", size=5 * MEGABYTE)
     assert files.fetch(desk.host) == 5 * MEGABYTE
     assert ping_reaches(pi.host, desk.ip4)
+    print(run_iperf(desk.host, pi.host, desk.ip4, seconds=3).stdout)
+    print(run_iperf(pi.host, desk.host, pi.ip4, seconds=3).stdout)
     # Where the server sees the stream is told to nobody.
     assert pi.status()["server"]["observed"]
     assert desk.status()["server"]["observed"] == []
@@ -94,6 +96,51 @@ def test_server_restarts_while_a_node_is_on_tcp(world: World, office: Office) ->
     )
     world.start_server()
     wait_for_transport(desk, "tcp")
+
+
+def test_tcp_on_another_port(lab: Lab, office: Office, tmp_path: Path) -> None:
+    """Named in the URL, and so in join strings; the UDP port's number is not tried."""
+    world = World(lab, tmp_path)
+    vps = lab.public_host("vps", "203.0.113.10", ipv6="2001:db8::10")
+    world.start_server("--tcp", "443", host=vps)
+    world.url += "?tcp=443"
+    pi = world.found("pi", office.outside)
+    office.router.allow_only_tcp(443)
+    desk = world.join("desk", office.inside, pi)
+    wait_for_transport(desk, "tcp")
+    assert ping_reaches(desk.host, pi.ip4)
+    world.close()
+
+
+def test_the_tcp_port_is_taken(lab: Lab, tmp_path: Path) -> None:
+    """By default that costs a line in the log; asked for, it is an error."""
+    world = World(lab, tmp_path)
+    vps = lab.public_host("vps", "203.0.113.10")
+    taken = vps.popen(["socat", f"TCP-LISTEN:{PORT},fork", "EXEC:cat"])
+    wait_until(lambda: accepts(vps, "203.0.113.10", PORT), what="socat")
+    world.start_server(host=vps)
+    assert f"TCP port {PORT} is in use" in world.server.stderr
+    assert "TCP" not in world.server.stderr.rpartition("ready")[2]
+    state = str(tmp_path / "other")
+    argv = [PUNCHTUN, "server", "run", "--listen", "12400", "--tcp", str(PORT)]
+    refused = vps.run([*argv, "--state-dir", state], check=False)
+    assert refused.returncode == 1
+    assert "--tcp" in refused.stderr
+    world.close()
+    taken.stop()
+
+
+def test_server_url_with_options(lab: Lab, tmp_path: Path) -> None:
+    vps = lab.public_host("vps", "203.0.113.10")
+    argv = [PUNCHTUN, "server", "url", "--host", "203.0.113.10", "--state-dir", str(tmp_path)]
+    options = ["--tcp", "443", "--websocket", "wss://vpn.example.org/punchtun"]
+    url = vps.run([*argv, *options]).stdout.strip()
+    assert url.endswith("?tcp=443&ws=wss%3A%2F%2Fvpn.example.org%2Fpunchtun")
+    for wrong in (["--tcp", "0"], ["--websocket", "https://a"]):
+        assert vps.run([*argv, *wrong], check=False).returncode == 2
+    for wrong in (["--tls-cert", "a"], ["--tls-cert", "a", "--tls-key", "b"]):
+        run = [PUNCHTUN, "server", "run", *wrong, "--state-dir", str(tmp_path)]
+        assert vps.run(run, check=False).returncode == 2
 
 
 class WebServer:

@@ -79,7 +79,10 @@ def run(
 @server.command()
 @click.option("--host", required=True, metavar="HOST", help="How nodes reach this machine.")
 @click.option(
-    "--tcp", metavar="PORT", type=int, help="Its TCP port, where that is not the UDP port."
+    "--tcp",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="Its TCP port, where that is not the UDP port.",
 )
 @click.option(
     "--websocket",
@@ -89,7 +92,7 @@ def run(
 @state_dir
 def url(host: str, tcp: int | None, websocket: str | None, state_dir: str | None) -> None:
     """Print the URL for `punchtun up --server`. It holds the access token: keep it to yourself."""
-    from tunnel.config import read_host, read_server_url
+    from tunnel.config import read_host, read_websocket
     from tunnel.drivers.files import StateDirectory
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import load_server_state
@@ -98,7 +101,7 @@ def url(host: str, tcp: int | None, websocket: str | None, state_dir: str | None
     # root may read what a unit's own user wrote; it learns nothing from it but what it prints.
     directory = StateDirectory(server_places(state_dir).state, root_may_read=True)
     state = load_server_state(directory)
-    click.echo(str(read_server_url(str(state.url(host, tcp, websocket)))))
+    click.echo(str(state.url(host, tcp, read_websocket(websocket))))
 
 
 @server.command()
