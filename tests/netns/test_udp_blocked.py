@@ -13,7 +13,7 @@ from .host import Host
 from .lab import Lab
 from .process import Process
 from .router import Router
-from .traffic import FileServer, accepts, ping_reaches, ping_stream, run_iperf
+from .traffic import FileServer, accepts, ping_reaches, ping_stream
 from .wait import wait_until
 from .world import PATIENCE, PORT, PUNCHTUN, Node, World
 
@@ -58,8 +58,6 @@ def test_joining_and_traffic_over_tcp(
     files = FileServer(pi.host, pi.ip4, tmp_path / "files", size=5 * MEGABYTE)
     assert files.fetch(desk.host) == 5 * MEGABYTE
     assert ping_reaches(pi.host, desk.ip4)
-    print(run_iperf(desk.host, pi.host, desk.ip4, seconds=3).stdout)
-    print(run_iperf(pi.host, desk.host, pi.ip4, seconds=3).stdout)
     # Where the server sees the stream is told to nobody.
     assert pi.status()["server"]["observed"]
     assert desk.status()["server"]["observed"] == []

@@ -182,10 +182,14 @@ def listen(host: str | None, port: int, option: str) -> socket.socket:
 
 def allow_many_descriptors() -> None:
     """A stream is a descriptor, and the soft limit is 1024 nearly everywhere."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:
+        # A sandbox may forbid it; the limit that it sets is then what it wants.
+        log.info("the limit of open files stays as it is: %s", error)
 
 
 def _forwarded(protocol: StreamProtocol, source: Endpoint) -> Endpoint | None:
