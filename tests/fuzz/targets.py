@@ -17,6 +17,7 @@ from tests.wire.test_packet import ipv4, ipv6
 from tests.wire.test_stun import REQUEST
 from tests.wire.test_stun import request as stun_request
 from tunnel.core.candidates import admit_candidates
+from tunnel.core.machine import FIRST_STREAM
 from tunnel.core.path import RELAYED
 from tunnel.core.reassembly import Reassembler
 from tunnel.core.traversal import Traversal
@@ -343,6 +344,16 @@ def fuzz_server(data: bytes) -> None:
     else:
         assert answers == []
         assert sum(_SERVER.drops.values()) == before + 1
+
+
+def fuzz_stranger_by_stream(data: bytes) -> None:
+    """A datagram of a stranger by a stream: never an answer, and always a reason."""
+    _SERVER.stream_opened(FIRST_STREAM, STRANGER, 1000.0)
+    before = sum(_SERVER.drops.values())
+    assert _SERVER.receive_datagrams([data], STRANGER, 1000.0, FIRST_STREAM) == []
+    assert _SERVER.datagrams_to_send(1000.0) == []
+    assert sum(_SERVER.drops.values()) == before + 1
+    _SERVER.stream_closed(FIRST_STREAM, "gone", 1000.0)
 
 
 def fuzz_server_says(data: bytes) -> None:

@@ -117,7 +117,11 @@ class Inbound:
             self._receive_response(datagram, source, now, local)
         elif kind == COOKIE_REPLY:
             reply = parse_cookie_reply(datagram)
-            self._find_session(reply.receiver).receive_cookie(reply, now)
+            session = self._find_session(reply.receiver)
+            if session is self._registration.link.session:
+                self._registration.link.receive_cookie(reply, now, local)
+            else:
+                session.receive_cookie(reply, now)
         elif kind == HAIRPIN:
             if not self._nat.receive_hairpin(parse_hairpin(datagram).token, now):
                 raise AuthenticationFailed("hairpin of a stranger")

@@ -171,7 +171,7 @@ class Joiner:
             self.obstacle = None
             self._ask(now)
         elif kind == COOKIE_REPLY:
-            self._link.session.receive_cookie(parse_cookie_reply(datagram), now)
+            self._link.receive_cookie(parse_cookie_reply(datagram), now, local)
         elif kind == TRANSPORT:
             message = self._link.open(datagram, now)
             self._unheard = 0

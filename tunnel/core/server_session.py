@@ -19,7 +19,7 @@ from tunnel.noise.handshake import PUNCHTUN_SERVER, Construction
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey
 from tunnel.noise.sealing import derive_key
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.handshake import Response
+from tunnel.wire.handshake import CookieReply, Response
 from tunnel.wire.rendezvous import FromNode, FromServer, parse_from_server
 from tunnel.wire.transport import parse_header
 
@@ -118,6 +118,12 @@ class ServerSession:
             self.use_stream(local)
         elif source in self.endpoints:
             self.use_udp(source)
+
+    def receive_cookie(self, reply: CookieReply, now: float, local: int = 0) -> None:
+        """A cookie is good for the way it came by, so the next initiation goes there. Raises
+        AuthenticationFailed."""
+        self.session.receive_cookie(reply, now)
+        self._next_way = local if is_stream(local) else 0
 
     def use_udp(self, endpoint: Endpoint) -> None:
         self.endpoint, self.local = endpoint, 0

@@ -8,6 +8,7 @@ congestion by seconds of delay.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ import gevent
 
 from tunnel.drivers.stream_protocol import StreamProtocol
 from tunnel.errors import Malformed
+
+log = logging.getLogger(__name__)
 
 MAX_QUEUED = 256 * 1024
 """Bytes that wait to be written; a datagram for which there is no room is dropped."""
@@ -74,7 +77,7 @@ class Stream:
 
     def send(self, datagram: bytes) -> None:
         """Queue a datagram, to be written by `flush`; dropped when there is no room."""
-        if self._is_closed or not self.protocol.is_ready:
+        if self._is_closed or not self.protocol.is_ready or self.protocol.is_finished:
             return
         if len(self._outgoing) + len(datagram) > MAX_QUEUED:
             self.dropped += 1
@@ -110,6 +113,14 @@ class Stream:
         self._release()
 
     def _readable(self) -> None:
+        try:
+            self._read()
+        except Exception:
+            # One stream must not be read for ever in vain, nor end unnoticed.
+            log.exception("unexpected error in a stream")
+            self._end("unexpected error")
+
+    def _read(self) -> None:
         try:
             for _ in range(READ_BUDGET):
                 data = self._socket.recv(READ_SIZE)
