@@ -74,8 +74,14 @@ class Discovery:
 
 
 def mapped_address(host: Host, server: str, port: int) -> str:
-    """Where ``turnutils_stunclient`` says that a STUN server sees the host: its address."""
-    said = host.run(["turnutils_stunclient", "-p", str(port), server], timeout=PATIENCE).stdout
-    found = re.search(r"UDP reflexive addr: (\S+):\d+", said)
-    assert found, said
-    return found[1]
+    """Where ``turnutils_stunclient`` says that a STUN server sees the host: its address.
+
+    It neither repeats its request nor gives up: a NAT that hashes ports drops one now and then.
+    """
+    ask = ["timeout", "3", "turnutils_stunclient", "-p", str(port), server]
+    for _ in range(5):
+        said = host.run(ask, check=False).stdout
+        found = re.search(r"UDP reflexive addr: (\S+):\d+", said)
+        if found:
+            return found[1]
+    raise AssertionError(f"{host.name}: no answer from {server}:{port}: {said}")

@@ -46,9 +46,9 @@ SETTLE = 0.1
 """Seconds after a change: the server first says whether it has a second address, and punching goes
 first."""
 MAPPING_AGAIN = 900.0
-"""Seconds between checks of the mapping: 50 kB a day."""
+"""Seconds between checks of the mapping: 18 kB a day."""
 FILTERING_AGAIN = 3600.0
-"""Seconds between checks of filtering and hairpinning: 50 kB a day."""
+"""Seconds between checks of filtering and hairpinning: 17 kB a day."""
 RETRY = 1.0
 COMPARE_AFTER = 5.0
 """Seconds after which all endpoints of the server that were asked again have answered."""
