@@ -47,7 +47,9 @@ from .host import Host
 from .internet import Internet
 from .namespace import LabError, LabUnavailable, check_available
 from .nat import Nat
-from .router import Router
+from .router import Router, make_router
+from .soft_nat import SoftwareNat
+from .soft_router import SoftRouter
 
 __all__ = [
     "Host",
@@ -56,6 +58,8 @@ __all__ = [
     "LabUnavailable",
     "Nat",
     "Router",
+    "SoftRouter",
+    "SoftwareNat",
     "Terminated",
     "remove_stale",
 ]
@@ -66,7 +70,8 @@ class Terminated(KeyboardInterrupt):
 
 
 class Lab:
-    """The small internet; see above. NAT options are the fields of `Nat`.
+    """The small internet; see above. NAT options are the fields of `Nat`; with `software=True`
+    those of `SoftwareNat`, which has every combination of behaviours.
 
     Programs still running at the end get SIGTERM, and SIGKILL `grace` seconds later.
     """
@@ -131,7 +136,7 @@ class Lab:
     ) -> Router:
         """A router on the internet. With `public6` and `lan6` its LAN has public IPv6 addresses
         behind a firewall that lets in only what was asked for."""
-        router = Router(name, self._cleanup, lan=lan, lan6=lan6, nat=Nat(**nat))
+        router = make_router(name, self._cleanup, lan=lan, lan6=lan6, **nat)
         self._place(router, public, public6)
         return router
 
@@ -147,8 +152,8 @@ class Lab:
         **nat: Any,
     ) -> Router:
         """A carrier-grade NAT; its subscribers can't reach each other unless `isolated=False`."""
-        router = Router(
-            name, self._cleanup, lan=inside, lan6=inside6, nat=Nat(**nat), isolated=isolated
+        router = make_router(
+            name, self._cleanup, lan=inside, lan6=inside6, isolated=isolated, **nat
         )
         self._place(router, public, public6)
         return router

@@ -58,8 +58,9 @@ class Router(Host):
         return host
 
     def home_router(self, name: str, *, lan: str, **nat: Any) -> Router:
-        """A router whose WAN side is in this LAN: double NAT. IPv4 only."""
-        router = Router(name, self._cleanup, lan=lan, nat=Nat(**nat))
+        """A router whose WAN side is in this LAN: double NAT. IPv4 only. With `software=True` the
+        options are the fields of `SoftwareNat`."""
+        router = make_router(name, self._cleanup, lan=lan, **nat)
         router.attach(self)
         return router
 
@@ -166,3 +167,24 @@ class Router(Host):
                     {rules}
                 }}
             }}""")
+
+
+def make_router(
+    name: str,
+    cleanup: Cleanup,
+    *,
+    lan: str,
+    lan6: str | None = None,
+    isolated: bool = False,
+    software: bool = False,
+    **nat: Any,
+) -> Router:
+    """A router not plugged in yet; `nat` are the fields of `Nat`, or with `software` those of
+    `SoftwareNat`."""
+    if not software:
+        return Router(name, cleanup, lan=lan, lan6=lan6, nat=Nat(**nat), isolated=isolated)
+    from .soft_nat import SoftwareNat
+    from .soft_router import SoftRouter  # which is a Router itself
+
+    options = SoftwareNat(**nat)
+    return SoftRouter(name, cleanup, lan=lan, lan6=lan6, nat=options, isolated=isolated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from tests.sim.topology import Link, Router, Segment
 from tunnel.core.events import SocketsReleased
@@ -49,11 +49,17 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class IcmpError:
-    """Packet too big, as the sending host hears of it."""
+    """What became of a datagram, as the sending host hears of it."""
 
     endpoint: Endpoint
     """Where the datagram was going."""
-    mtu: int
+    mtu: int = 0
+    """Of the link it was too big for."""
+    kind: Literal["packet too big", "time exceeded"] = "packet too big"
+    router: str = ""
+    """The address of the router whose hop was one too many: on the side the datagram came from."""
+    port: int = 0
+    """Of ours, from which the datagram was sent."""
 
 
 class Host:
@@ -73,7 +79,8 @@ class Host:
         self.opens_sockets = False
         """Open a socket for a `Transmit.local` that has none, rather than raise LookupError."""
         self.hears_icmp = False
-        """Tell the machine of ICMP errors (``receive_error(endpoint, mtu, now)``)."""
+        """Tell the machine of ICMP errors: ``receive_error(endpoint, mtu, now)``, and if it has
+        that ``receive_time_exceeded(endpoint, router_address, now, local)``."""
         self.lends_buffers = False
         """Hand the machine memoryviews, overwritten after the call, as a driver may (contract,
         clause 5)."""
@@ -234,8 +241,16 @@ class Host:
         self.icmp_errors.append((self._internet.now, error))
         if self.on_icmp is not None:
             self.on_icmp(error)
-        if self.hears_icmp and self.machine is not None and not self.is_suspended:
+        if not self.hears_icmp or self.machine is None or self.is_suspended:
+            return
+        if error.kind == "packet too big":
             self.machine.receive_error(error.endpoint, error.mtu, self.now)
+            self.settle()
+            return
+        tell = getattr(self.machine, "receive_time_exceeded", None)
+        local = next((n for n, port in self.sockets.items() if port == error.port), None)
+        if tell is not None and local is not None:
+            tell(error.endpoint, error.router, self.now, local)
             self.settle()
 
     def settle(self) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import IntEnum
 from random import Random
+from typing import NamedTuple
 
 from tests.sim.ports import Allocation, PortAllocator
 from tests.sim.topology import Router
@@ -41,6 +42,19 @@ class Pooling(IntEnum):
     PAIRED = 0
     """The same for all mappings of an inside host."""
     ARBITRARY = 1
+
+
+class SessionView(NamedTuple):
+    """A session, for whoever looks at the table."""
+
+    inside: Endpoint
+    external: Endpoint
+    remote: Endpoint
+    expires: float
+    """Seconds left."""
+    replied: bool
+    stream: bool
+    """`stream_timeout` applies."""
 
 
 class _Session:
@@ -83,6 +97,7 @@ class Nat(Router):
         tracks_unsolicited: bool = False,
         shares_ports: bool = False,
         max_mappings: int = 65536,
+        answers_ttl: bool = True,
         pooling: Pooling = Pooling.PAIRED,
         addresses: Sequence[str] = (),
         seed: int = 0,
@@ -93,7 +108,7 @@ class Nat(Router):
         to nobody occupies its external port towards its source, so that a later outbound session
         gets another port (measured, 2). With `shares_ports` an external port is unique per remote
         only, as on Linux (NATs as measured, 6). `max_mappings` limits the entries of the table."""
-        super().__init__()
+        super().__init__(answers_ttl=answers_ttl)
         self.mapping = mapping
         self.filtering = filtering
         self.allocation = allocation
@@ -179,6 +194,12 @@ class Nat(Router):
         mappings = [owner] if owner is not None else self._by_external.get(destination, [])
         return mappings[0].inside if mappings else None
 
+    def find_external(self, inside: Endpoint, remote: Endpoint) -> Endpoint | None:
+        """What `remote` knows `inside` as, changing nothing; None if there is no mapping."""
+        exact = (inside, remote)
+        mapping = self._mappings.get(exact) or self._mappings.get(self._key(inside, remote))
+        return None if mapping is None else mapping.external
+
     # What a test does to it.
 
     def flush(self) -> None:
@@ -226,6 +247,22 @@ class Nat(Router):
         """(inside, external, remote) of every live session."""
         self._purge(now)
         return [(m.inside, m.external, r) for m in self._mappings.values() for r in m.sessions]
+
+    def describe_sessions(self, now: float) -> list[SessionView]:
+        """Every live session."""
+        self._purge(now)
+        return [
+            SessionView(
+                mapping.inside,
+                mapping.external,
+                remote,
+                self._expiry(session) - now,
+                session.replied,
+                session.stream,
+            )
+            for mapping in self._mappings.values()
+            for remote, session in mapping.sessions.items()
+        ]
 
     @property
     def entries(self) -> int:

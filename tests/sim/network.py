@@ -37,7 +37,18 @@ class RunawayError(Exception):
 
 
 class _Datagram:
-    __slots__ = ("aim", "data", "destination", "number", "sender", "size", "source", "ttl")
+    __slots__ = (
+        "aim",
+        "data",
+        "destination",
+        "number",
+        "port",
+        "sender",
+        "sent",
+        "size",
+        "source",
+        "ttl",
+    )
 
     def __init__(
         self,
@@ -47,10 +58,13 @@ class _Datagram:
         destination: Endpoint,
         data: bytes,
         ttl: int,
+        sent: float,
     ) -> None:
         self.number = number
         self.sender = sender
+        self.sent = sent
         self.source = source
+        self.port = source.port
         self.destination = self.aim = destination
         self.data = data
         self.size = wire_size(data, destination)
@@ -58,9 +72,9 @@ class _Datagram:
 
     def copy(self) -> _Datagram:
         twin = _Datagram(
-            self.number, self.sender, self.source, self.destination, self.data, self.ttl
+            self.number, self.sender, self.source, self.destination, self.data, self.ttl, self.sent
         )
-        twin.aim = self.aim
+        twin.aim, twin.port = self.aim, self.port
         return twin
 
 
@@ -244,7 +258,8 @@ class VirtualInternet:
         bound = (i for i in host.interfaces if i.up and i.address == address)
         interface = next(bound, None) or _interface_towards(host, to.host)
         source = Endpoint(interface.address if interface else "", port)
-        datagram = _Datagram(self._datagrams, host, source, to, data, ttl or DEFAULT_TTL)
+        number = self._datagrams
+        datagram = _Datagram(number, host, source, to, data, ttl or DEFAULT_TTL, self.now)
         self.trace.sent(self.now, self._datagrams, host.name, source, to, data)
         if interface is None:
             self._drop(datagram, host.name, Why.NO_ADDRESS)
@@ -261,7 +276,7 @@ class VirtualInternet:
         if isinstance(arrivals, Why):
             self._drop(datagram, where, arrivals)
             if arrivals is Why.TOO_BIG and direction.reports_mtu:
-                error = IcmpError(datagram.aim, direction.mtu)
+                error = IcmpError(datagram.aim, direction.mtu, port=datagram.port)
                 self.call_later(2 * self._delay, datagram.sender.receive_icmp, error)
             return
         twin = datagram.copy() if len(arrivals) > 1 else None
@@ -275,10 +290,13 @@ class VirtualInternet:
         """A datagram is on a segment."""
         router = segment.router
         if router is None:
-            datagram.ttl -= self.core_hops
-            if datagram.ttl < 1:
-                self._drop(datagram, "core", Why.TTL)
+            if datagram.ttl <= self.core_hops:
+                # Each hop has an address of its own: the first is 5.255.255.1.
+                is_ipv6 = ":" in datagram.destination.host
+                hop = f"2a00::{datagram.ttl}" if is_ipv6 else f"5.255.255.{datagram.ttl}"
+                self._expire(datagram, "core", hop)
                 return
+            datagram.ttl -= self.core_hops
         member = segment.members.get(datagram.destination.host)
         if self._blocks and self._is_blocked(datagram, member):
             self._drop(datagram, router.name if router else "core", Why.BLOCKED)
@@ -293,9 +311,12 @@ class VirtualInternet:
 
     def _leave(self, datagram: _Datagram, router: Router) -> None:
         """From inside to a router."""
+        if not router.up:
+            self._drop(datagram, router.name, Why.ROUTER_DOWN)
+            return
         datagram.ttl -= 1
-        if not router.up or datagram.ttl < 1:
-            self._drop(datagram, router.name, Why.TTL if router.up else Why.ROUTER_DOWN)
+        if datagram.ttl < 1:
+            self._expire(datagram, router.name, router.inside.gateway, router.answers_ttl)
             return
         turns_back = datagram.destination.host in router.addresses
         if turns_back and not getattr(router, "hairpin", False):
@@ -307,6 +328,7 @@ class VirtualInternet:
             return
         datagram.source = external
         if turns_back:
+            datagram.ttl += 1  # It is one hop all the same.
             self._enter(datagram, router)
         else:
             self._carry(datagram, router.link.up, router.name, self._route, router.outside)
@@ -317,9 +339,13 @@ class VirtualInternet:
             self._drop(datagram, router.name, Why.ROUTER_DOWN)
             return
         inside = router.inbound(datagram.source, datagram.destination, self.now)
+        if isinstance(inside, Why):
+            self._drop(datagram, router.name, inside)
+            return
         datagram.ttl -= 1
-        if isinstance(inside, Why) or datagram.ttl < 1:
-            self._drop(datagram, router.name, inside if isinstance(inside, Why) else Why.TTL)
+        if datagram.ttl < 1:
+            answering = datagram.destination.host if router.translates else router.inside.gateway
+            self._expire(datagram, router.name, answering, router.answers_ttl)
             return
         datagram.destination = inside
         if inside.host in router.inside.members:
@@ -393,6 +419,13 @@ class VirtualInternet:
             to = member.peek(datagram.source, to)
             member = member.inside.members.get(to.host) if to else None
         return isinstance(member, Interface) and member.host is host
+
+    def _expire(self, datagram: _Datagram, where: str, router: str, answers: bool = True) -> None:
+        """Its time to live is over at `router`, whose answer takes as long as the way there did."""
+        self._drop(datagram, where, Why.TTL)
+        if answers:
+            error = IcmpError(datagram.aim, kind="time exceeded", router=router, port=datagram.port)
+            self.call_later(self.now - datagram.sent, datagram.sender.receive_icmp, error)
 
     def _drop(self, datagram: _Datagram, where: str, why: Why) -> None:
         self.trace.dropped(

@@ -110,8 +110,15 @@ class Segment:
             else:
                 raise ValueError(f"{self.prefix} is full")
             address = canonical(self.prefix + tail)
-            if address not in self.members:
+            if address not in self.members and address != self.gateway:
                 return address
+
+    @property
+    def gateway(self) -> str:
+        """The address of the router here. No one else is given it."""
+        if ":" in self.prefix:
+            return canonical(f"{self.prefix}ffff")
+        return self.prefix + "0." * (3 - self.prefix.count(".")) + "254"
 
     def join(self, address: str, member: Any) -> None:
         """Makes `member` the owner of `address` here, and outside wherever that is announced."""
@@ -133,8 +140,10 @@ class Router:
 
     translates = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, answers_ttl: bool = True) -> None:
         self.name = ""
+        self.answers_ttl = answers_ttl
+        """Whether it tells (ICMP) the sender of a datagram whose time to live it ended."""
         self.up = True
         """A router that is down forwards nothing."""
         self.addresses: list[str] = []
