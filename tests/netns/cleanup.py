@@ -8,17 +8,21 @@ import os
 import re
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from .namespace import NAMESPACES, run_tool
 from .process import Process, stop_all
 
 _OURS = re.compile(r"pt(\d+)-")
 _numbers = itertools.count(1)
+
+
+class Closeable(Protocol):
+    def close(self) -> None: ...
 
 
 class Cleanup:
@@ -28,7 +32,7 @@ class Cleanup:
         self.prefix = f"pt{os.getpid()}-{next(_numbers)}-"
         """Begins the name of every namespace of this lab."""
         self.processes: list[Process] = []
-        self.sockets: list[socket.socket] = []
+        self.sockets: list[Closeable] = []
         self.files = Path(tempfile.mkdtemp(prefix=f"{self.prefix}", dir="/tmp"))
         self._grace = grace
         self._owner = os.getpid()

@@ -9,6 +9,14 @@ Behaviour = Literal["endpoint-independent", "address-dependent", "address-and-po
 
 _DEFAULT_BLOCK = (40000, 42047)
 _REBOOT_BASE, _REBOOT_SIZE, _REBOOT_BLOCKS = 20480, 2048, 6
+_TO_OURSELVES = "iifname lan meta l4proto udp fib daddr type local fib daddr . iif type != local"
+_HAIRPIN_IN = f"""
+                    {_TO_OURSELVES} dnat ip to udp dport map @forwards
+                    {_TO_OURSELVES} dnat ip to udp dport map @open_to_all"""
+# Its source becomes the address it was sent to, the router's own outside.
+_HAIRPIN_OUT = """
+                    iifname lan oifname lan meta l4proto udp ct status dnat \
+                        snat ip to ct original ip daddr"""
 _VALUES = {
     "mapping": ("endpoint-independent", "address-dependent", "address-and-port-dependent"),
     "filtering": ("endpoint-independent", "address-dependent", "address-and-port-dependent"),
@@ -36,6 +44,9 @@ class Nat:
     """What becomes of inbound packets without a mapping. `track`: the router takes them in as its
     own, conntrack remembers them, and an outbound packet to the same endpoint then gets *another*
     external port (NATs as measured, 2); the sender gets an ICMP port unreachable."""
+    hairpin: bool = False
+    """Whether hosts inside reach each other by their external endpoints, and are seen at these
+    (RFC 4787 REQ-9). The kernel can, if anybody is let in at a mapping."""
     udp_timeout: int = 30
     """Seconds, of a mapping that saw no answer, or that is younger than 2 s."""
     udp_timeout_stream: int = 120
@@ -49,6 +60,8 @@ class Nat:
         varying = self.mapping == "address-and-port-dependent"
         if self.allocation is not None and varying == (self.allocation == "preserving"):
             raise ValueError(f"mapping {self.mapping} can't have allocation {self.allocation}")
+        if self.hairpin and self.filtering != "endpoint-independent":
+            raise ValueError("hairpin=True needs filtering endpoint-independent, or software=True")
         if self.ports is not None and not 1 <= self.ports[0] <= self.ports[1] <= 65535:
             raise ValueError(f"ports={self.ports!r}: must be first and last port")
 
@@ -89,9 +102,11 @@ class Nat:
                     iifname wan meta l4proto udp dnat ip to udp dport map @open_to_all
                     iifname wan meta l4proto udp dnat ip to udp dport . ip saddr map \\
                         @open_to_address
+                    {_HAIRPIN_IN if self.hairpin else ""}
                 }}
                 chain postrouting {{
                     type nat hook postrouting priority srcnat
+                    {_HAIRPIN_OUT if self.hairpin else ""}
                     oifname wan meta nfproto ipv4 meta l4proto udp {self._masquerade(seed)}
                     oifname wan meta nfproto ipv4 masquerade
                 }}

@@ -40,7 +40,7 @@ def checksum(data: bytes | bytearray | memoryview) -> int:
     """The internet checksum (RFC 1071)."""
     if len(data) & 1:
         data = bytes(data) + b"\0"
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import conntrack
 from .cleanup import Cleanup
+from .entries import EntryCounter
 from .host import Attachment, Host
 from .namespace import ip_batch, write_sysctls
 from .nat import Nat
@@ -38,6 +39,7 @@ class Router(Host):
         self._free: Iterator[ipaddress.IPv4Address] = self.lan.hosts()
         self._gateway = str(next(self._free))
         self._generation = 0
+        self._entry_counter: EntryCounter | None = None
         lines = [
             "link add lan type bridge forward_delay 0 mcast_snooping 0",
             "link set lan up",
@@ -93,6 +95,24 @@ class Router(Host):
         """Get another WAN address; mappings of the old one are gone, as after a reconnect."""
         self.change_address(address)
         self.flush_mappings()
+
+    def count_entries(self) -> None:
+        """Begin to watch the size of its table; see `peak_entries`."""
+        if self._entry_counter is None:
+            self._entry_counter = EntryCounter(self.namespace)
+            self._cleanup.sockets.append(self._entry_counter)
+
+    def entries(self) -> int:
+        """Entries of its table at this moment, of all protocols and both families."""
+        self.count_entries()
+        assert self._entry_counter is not None
+        return self._entry_counter.now()
+
+    def peak_entries(self) -> int:
+        """The most entries since `count_entries` (looking every 50 ms)."""
+        self.count_entries()
+        assert self._entry_counter is not None
+        return self._entry_counter.peak()
 
     def forward_udp(self, port: int, host: Host, inside_port: int | None = None) -> None:
         """Open an external port for a host, as UPnP or an owner would."""

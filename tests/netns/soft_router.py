@@ -133,8 +133,11 @@ class SoftRouter(Router):
 
     # What it counts
 
+    def count_entries(self) -> None:
+        """Nothing: its table always counts."""
+
     def entries(self) -> int:
-        """Of its table, at this moment."""
+        """Of its table of UDP, at this moment."""
         return int(self._ask("read")["entries"])
 
     def peak_entries(self) -> int:

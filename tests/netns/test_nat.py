@@ -95,6 +95,34 @@ def test_no_hairpin(lab: Lab) -> None:
     assert arrives(neighbour, (pi.ip4, where(inside)[1]), inside)
 
 
+def test_hairpin(lab: Lab) -> None:
+    """RFC 4787 REQ-9: the source is the external endpoint; and an answer comes back."""
+    servers = make_servers(lab)
+    home, pi = home_with_host(lab, filtering="endpoint-independent", hairpin=True)
+    one, two = pi.udp_socket(), home.host("laptop").udp_socket()
+    external_one, external_two = seen(one, servers.first), seen(two, servers.first)
+    for _ in range(2):
+        assert arrives(one, external_two, two)
+        two.sendto(b"whose", external_one)
+        assert one.recvfrom(64) == (b"whose", external_two)
+    assert seen(one, servers.other_host) == external_one
+    assert arrives(one, ("192.168.1.3", where(two)[1]), two)
+
+
+def test_entries_are_counted(lab: Lab) -> None:
+    servers = make_servers(lab)
+    home, pi = home_with_host(lab, udp_timeout=1)
+    home.count_entries()
+    assert home.peak_entries() == 0
+    inside = pi.udp_socket(5000)
+    for port in range(4000, 4030):
+        inside.sendto(b"x", ("203.0.113.11", port))
+    wait_until(lambda: home.entries() == 30, timeout=2)
+    wait_until(lambda: not home.mappings(), timeout=4)
+    seen(inside, servers.first)
+    assert (home.entries(), home.peak_entries()) == (1, 30)
+
+
 def test_a_mapping_expires_and_traffic_keeps_it(lab: Lab) -> None:
     servers = make_servers(lab)
     home, pi = home_with_host(lab, udp_timeout=1, udp_timeout_stream=1)
@@ -248,6 +276,7 @@ def test_blocked_udp(lab: Lab) -> None:
         {"allocation": "sequential"},
         {"mapping": "address-and-port-dependent", "allocation": "preserving"},
         {"ports": (2000, 1000)},
+        {"hairpin": True},
     ],
 )
 def test_impossible_options_are_named(options: dict[str, object]) -> None:

@@ -7,7 +7,7 @@ import itertools
 import os
 import socket
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -99,7 +99,7 @@ def test_sequential_ports_count_up(lab: Lab) -> None:
 def test_each_host_has_a_block(lab: Lab, size: int) -> None:
     servers = make_servers(lab)
     home, pi = soft_home(lab, allocation="random-in-block", block_size=size)
-    blocks = []
+    blocks: list[int] = []
     for host in (pi, home.host("laptop")):
         ports = {seen(host.udp_socket(), servers.first)[1] for _ in range(40)}
         assert len(ports) == 40
@@ -167,7 +167,7 @@ def test_what_it_tracks_occupies_a_port(lab: Lab) -> None:
 
 def test_two_tracking_routers_meet_only_after_openers(lab: Lab) -> None:
     """As the kernel's do (NATs as measured, 2 and 3)."""
-    options = {"software": True, "unsolicited": "track", "allocation": "preserving"}
+    options: dict[str, Any] = {"software": True, "unsolicited": "track", "allocation": "preserving"}
     for opener in (False, True):
         with Lab() as lab:
             servers = make_servers(lab)
@@ -252,7 +252,9 @@ def errors_of(opened: socket.socket) -> Told:
         number, _, _, _, _, mtu, _ = struct.unpack_from("IBBBBII", data)
         return Told(number, socket.inet_ntoa(data[20:24]), about, mtu)
 
-    return wait_until(read, timeout=2)
+    told = wait_until(read, timeout=2)
+    assert told is not None
+    return told
 
 
 def listening_for_errors(host: Host, ttl: int = 64) -> socket.socket:

@@ -25,7 +25,7 @@ from .packet import (
     replace_quoted,
 )
 
-Send = Callable[[bytes], object]
+Send = Callable[[bytes | bytearray], object]
 Mtu = Callable[[], int]
 NO_MAPPING, MALFORMED = "no mapping for this error", "malformed"
 
@@ -77,9 +77,11 @@ class Translator:
         try:
             packet = Packet(data)
         except ValueError:
-            return self._drop(MALFORMED)
+            self._drop(MALFORMED)
+            return None
         if packet.protocol not in (UDP, ICMP):
-            return self._drop(MALFORMED)
+            self._drop(MALFORMED)
+            return None
         return self._fragments.add(packet) if packet.is_fragment else packet
 
     def _udp_from_inside(self, packet: Packet, now: float) -> None:

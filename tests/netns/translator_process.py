@@ -106,13 +106,13 @@ class TranslatorProcess:
                 data[8] = 1 if data[8] == UNDECREMENTED else data[8] + 1
             receive(data, now)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | bytearray) -> None:
         os.write(self._inside, data)
 
-    def _answer(self, data: bytes) -> None:
+    def _answer(self, data: bytes | bytearray) -> None:
         # By way of the output hook, where a link may be a black hole for such (Link.set_mtu).
         with contextlib.suppress(PermissionError):
-            self._raw.sendto(data, (host(data[16:20]), 0))
+            self._raw.sendto(data, (host(bytes(data[16:20])), 0))
 
     def _mtu_of(self, interface: str) -> Callable[[], int]:
         request = struct.pack("16sI12x", interface.encode(), 0)
