@@ -2,14 +2,24 @@
 
 The rule is for simple simultaneous sending between server-reflexive endpoints, where each side also
 answers the source it actually sees. It was fitted on all 81 pairs of RFC 4787 behaviours by
-running them. Port prediction and guessing go beyond it.
+running them. Where it says no, port prediction and guessing may still help: `rule` says which, and
+`chance_of_attempt` how likely an attempt within the budget is to succeed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tests.sim.nat import Filtering, Nat, Pooling
+from tests.sim.ports import FIRST_PORT, LAST_PORT, Allocation
+
+BUDGET = 440
+"""NAT entries that an attempt may cost on either side."""
+HOPELESS = 0.01
+"""An attempt less likely to succeed is not worth its entries: attempts are 20 to 30 s apart, and
+half of the pairs would still be relayed after half an hour."""
+FULL_RANGE = LAST_PORT - FIRST_PORT + 1
 
 Side = Nat | Sequence[Nat] | None
 """What a node is behind: a NAT or firewall, a chain of them from the inside out, or nothing."""
@@ -73,3 +83,83 @@ def _strictness(side: Side, remote_hops: bool) -> Filtering:
     if remote_hops and filtering is Filtering.ADDRESS_DEPENDENT:
         return Filtering.ADDRESS_AND_PORT_DEPENDENT
     return filtering
+
+
+# Beyond simple punching
+
+
+def rule(a: Side, b: Side) -> str:
+    """What decides whether this pair ends direct, in a few words."""
+    varying = [side for side in (a, b) if _varies(side)]
+    if not varying:
+        return _warned(a, b, "both mappings steady")
+    if direct_is_possible(a, b):
+        if len(varying) == 2:
+            return "both vary, and the filters let them in"
+        return "one varies, and the other's filter lets it in"
+    chance = chance_of_attempt(a, b)
+    percent = "99+" if chance > 0.99 else f"{chance * 100:.2g}"
+    odds = f"p={percent} % an attempt"
+    ranges = [_range_of(side) for side in varying]
+    if chance < HOPELESS:
+        if ranges == [FULL_RANGE] * 2:
+            return "both random over the full range: impossible within the budget, relay"
+        return f"both vary, {odds}: not within the budget, relay"
+    if len(varying) == 2:
+        if ranges == [0, 0]:
+            return "both sequential: prediction"
+        if 0 in ranges:
+            return f"sequential: prediction, and guessing in a block of {max(ranges)}, {odds}"
+        return f"both random in blocks of {ranges[0]} and {ranges[1]}: guessing, {odds}"
+    if ranges[0] == 0:
+        return _warned(a, b, "sequential, against filtering by address and port: prediction")
+    if ranges[0] == FULL_RANGE:
+        return _warned(a, b, f"random full range, against port-restricted: guessing, {odds}")
+    return _warned(a, b, f"random in a block of {ranges[0]}: guessing, {odds}")
+
+
+def chance_of_attempt(a: Side, b: Side) -> float:
+    """That one attempt of at most `BUDGET` entries a side meets, 1 where simple punching does.
+
+    - One side varies within b ports, and opens n sockets; the other sends to k of these ports:
+      1 - (1 - n/b)^k.
+    - Both vary, within b1 and b2 ports, and send N1 and N2 times: 1 - exp(-N1 N2 / (b1 b2)).
+
+    The next ports of a sequential allocator are known: as few ports as there are sends."""
+    if direct_is_possible(a, b):
+        return 1.0
+    varying = [side for side in (a, b) if _varies(side)]
+    ports = [_range_of(side) for side in varying]
+    sends = [_sends_within(size) for size in ports]
+    if len(varying) == 1:
+        if ports[0] == 0:
+            return 1.0
+        return 1 - (1 - sends[0] / ports[0]) ** min(BUDGET, ports[0])
+    sizes = [size or count for size, count in zip(ports, sends, strict=True)]
+    return -math.expm1(-sends[0] * sends[1] / (sizes[0] * sizes[1]))
+
+
+def _range_of(side: Side) -> int:
+    """Among how many ports the next mapping of a varying side is random; 0: it can be predicted.
+    The outermost router decides, unless it keeps the port that the one before has chosen."""
+    for nat in reversed(_chain(side)):
+        if nat.allocation is Allocation.SEQUENTIAL:
+            return 0
+        if nat.allocation is Allocation.RANDOM_IN_BLOCK:
+            return nat.ports.block_size
+        if nat.allocation is Allocation.RANDOM or nat.varies:
+            return FULL_RANGE
+    raise ValueError("its mapping does not vary")
+
+
+def _sends_within(ports: int) -> int:
+    """From how many of its ports a side may send in an attempt: of a block, half; others need some,
+    and those of earlier attempts are still taken."""
+    return min(BUDGET, ports // 2) if ports else BUDGET
+
+
+def _warned(a: Side, b: Side, text: str) -> str:
+    tracking = [nat for side in (a, b) for nat in _chain(side) if nat.tracks_unsolicited]
+    if tracking and not direct_is_possible(a, b, simultaneous=False):
+        return f"{text}; a router tracks: first datagrams must cross, or end before it"
+    return text
