@@ -45,10 +45,11 @@ class SoftwareNat:
     def __post_init__(self) -> None:
         if self.unsolicited not in ("drop", "track"):
             raise ValueError(f"unsolicited={self.unsolicited!r}: must be drop or track")
-        self.simulated("198.51.100.1")
+        self.simulated()
 
-    def simulated(self, address: str) -> sim.Nat:
-        """The same for the simulator, at that address. ValueError names what is wrong."""
+    def simulated(self, *addresses: str) -> sim.Nat:
+        """The same for the simulator, with these external addresses. ValueError names an option
+        that is wrong."""
         return sim.Nat(
             sim.Mapping(_member("mapping", self.mapping, sim.Mapping)),
             sim.Filtering(_member("filtering", self.filtering, sim.Filtering)),
@@ -62,7 +63,7 @@ class SoftwareNat:
             shares_ports=self.shares_ports,
             max_mappings=self.max_mappings,
             answers_ttl=self.answers_ttl,
-            addresses=[address],
+            addresses=addresses,
             seed=self.seed,
         )
 

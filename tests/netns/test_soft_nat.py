@@ -20,6 +20,7 @@ from .lab import Host, Lab, SoftRouter, SoftwareNat
 from .namespace import LabError
 from .probes import Servers, arrives, home_with_host, is_dropped, make_servers, seen, where
 from .wait import wait_until
+from .world import World
 
 pytestmark = pytest.mark.root
 
@@ -379,6 +380,30 @@ def test_double_nat_of_different_kinds(lab: Lab) -> None:
         for server, end in zip(servers, ends, strict=True):
             assert arrives(server, end, inside)
         assert is_dropped(servers.first, ends[1], inside)
+
+
+@pytest.mark.parametrize("filtering", BEHAVIOURS)
+def test_punchtun_through_them(world: World, filtering: str) -> None:
+    """The program itself, against a mapping that varies: direct where the filter lets it in."""
+    lab = world.lab
+    block: dict[str, Any] = {
+        "mapping": BEHAVIOURS[2],
+        "allocation": "random-in-block",
+        "block_size": 64,
+    }
+    carrier = lab.carrier("cgn", public="192.0.2.33", software=True, **block)
+    steady, a = soft_home(lab, filtering=filtering)
+    b = carrier.home_router("lte", lan="192.168.8.0/24").host("b")
+    attic = world.found("attic", a)
+    camera = world.join("camera", b, attic)
+    if filtering == BEHAVIOURS[2]:
+        attic.wait_for_state("camera", "relayed", "direct")
+    else:
+        world.wait_direct(attic, camera)
+        before = steady.packets()["in"]
+        b.run(["ping", "-n", "-c3", "-i0.1", "-W2", attic.ip4])
+        assert steady.packets()["in"] >= before + 3
+    assert 0 < steady.peak_entries() < 1000
 
 
 def test_counters(lab: Lab) -> None:
