@@ -154,3 +154,17 @@ def test_released_sockets_are_closed_and_may_be_opened_anew() -> None:
     assert {local for *_, local in a.machine.received} == {0}
     send(1)
     assert a.sockets[1] not in (ports[1], ports[0])
+
+
+@pytest.mark.parametrize(("ttl", "router"), [(1, "192.168.8.254"), (2, None)])
+def test_a_hairpin_is_one_hop(ttl: int, router: str | None) -> None:
+    net = VirtualInternet()
+    home = net.add_router(Nat(hairpin=True), "home", prefix="192.168.8.")
+    a = net.add_host("a", behind=home, machine=Prober())
+    b = net.add_host("b", behind=home, machine=Echo())
+    a.hears_icmp = True
+    open_to_all = home.forward(7000, b.endpoint())
+    assert probe(net, a, open_to_all, ttl) == router
+    assert [source for _, _, source, _ in b.machine.received] == (
+        [] if router else [home.find_external(a.endpoint(), open_to_all)]
+    )
