@@ -107,7 +107,7 @@ def _why(node: Node, other: Node) -> str:
     for peer in node.status()["peers"]:
         if peer["name"] == other.name:
             why = peer["why_not_direct"]
-            return f"{why['reason']} ({why['evidence']})" if why else f"but it is {peer['state']}"
+            return f"{why['reason']} ({why['evidence']})" if why else "direct, but too late"
     return "never heard of the peer"
 
 

@@ -45,5 +45,5 @@ def _why(world: World, name: str, of: str) -> str:
     for peer in status["peers"]:
         if peer["name"] == of:
             why = peer["why_not_direct"]
-            return f"{why['reason']} ({why['evidence']})" if why else f"but it is {peer['state']}"
+            return f"{why['reason']} ({why['evidence']})" if why else "direct, but too late"
     return "never heard of the peer"
