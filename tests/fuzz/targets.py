@@ -23,6 +23,7 @@ from tunnel.core.reassembly import Reassembler
 from tunnel.core.traversal import Traversal
 from tunnel.drivers.stream_protocol import WebSocketServer
 from tunnel.errors import AuthenticationFailed, Malformed
+from tunnel.wire import natpmp, pcp
 from tunnel.wire.candidate import pack_candidates, parse_announcement, parse_candidates
 from tunnel.wire.certificate import parse_certificate
 from tunnel.wire.check import CallMe, Confirm, Ping, Pong, parse_check
@@ -325,6 +326,20 @@ def fuzz_traversal(data: bytes) -> None:
         assert len(traversal.paths()) <= 64
 
 
+def fuzz_nat_pmp(data: bytes) -> None:
+    """Any datagram is a router's answer or Malformed, and none is both NAT-PMP and PCP."""
+    if _message(natpmp.parse_response, data) is not None:
+        assert _message(pcp.parse_response, data) is None
+
+
+def fuzz_pcp(data: bytes) -> None:
+    """Any datagram is a router's answer or Malformed; what is in it fits its fields."""
+    message = _message(pcp.parse_response, data)
+    if isinstance(message, pcp.MapResponse):
+        assert len(message.nonce) == pcp.NONCE_LENGTH
+        ipaddress.ip_address(message.external.host)
+
+
 def fuzz_node(data: bytes) -> None:
     """A datagram of a stranger: the node counts a reason and answers nothing."""
     node = _ALONE.node
@@ -418,6 +433,8 @@ def corpus(name: str) -> list[bytes]:
         "server_url": [str(URL).encode(), b"punchtun://[2001:db8::1]:7/" + b"A" * 64],
         "join_string": [JOIN.encode(), decode_base64(JOIN.removeprefix(JOIN_PREFIX))],
         "base64": [encode_base64(bytes(range(n))).encode() for n in (0, 1, 2, 3, 48)],
+        "nat_pmp": _of(natpmp.parse_response),
+        "pcp": _of(pcp.parse_response),
         "traversal": [bytes(range(0, 200, 3)), bytes(64)],
     }
     return special.get(name, datagrams)

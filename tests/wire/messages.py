@@ -10,6 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tunnel.wire import natpmp, pcp
 from tunnel.wire.candidate import (
     MAX_CANDIDATES,
     Announcement,
@@ -501,6 +502,58 @@ KINDS = [
         ),
         tail=10,
     ),
+    Kind(
+        "nat-pmp address",
+        natpmp.parse_response,
+        natpmp.AddressResponse(0x01020304, "203.0.113.9"),
+        "00 80 0000 01020304 cb007109",
+        st.builds(natpmp.AddressResponse, words(32), ipv4),
+    ),
+    Kind(
+        "nat-pmp mapping",
+        natpmp.parse_response,
+        natpmp.MapResponse(0x01020304, 51820, 40000, 7200),
+        "00 81 0000 01020304 ca6c 9c40 00001c20",
+        st.builds(natpmp.MapResponse, words(32), words(16), words(16), words(32)),
+    ),
+    Kind(
+        "nat-pmp error",
+        natpmp.parse_response,
+        natpmp.ErrorResponse(1, 2, 0x01020304),
+        "00 81 0002 01020304",
+        st.builds(natpmp.ErrorResponse, words(7), st.integers(1, 0xFFFF), words(32)),
+    ),
+    Kind(
+        "pcp mapping",
+        pcp.parse_response,
+        pcp.MapResponse(0, 7200, 0x01020304, b"0123456789ab", 17, 51820, V4),
+        "02 81 00 00 00001c20 01020304 000000000000000000000000"
+        "303132333435363738396162 11 000000 ca6c 8055 00000000000000000000ffffc0000201",
+        st.builds(
+            pcp.MapResponse,
+            words(8),
+            words(32),
+            words(32),
+            octets(12),
+            words(8),
+            words(16),
+            endpoints,
+        ),
+    ),
+    Kind(
+        "pcp announcement",
+        pcp.parse_response,
+        pcp.Announcement(0x01020304),
+        "02 80 00 00 00000000 01020304 000000000000000000000000",
+        st.builds(pcp.Announcement, words(32)),
+    ),
+    Kind(
+        "pcp error",
+        pcp.parse_response,
+        pcp.BareError(1, 0x01020304),
+        "02 81 00 01 00000000 01020304 000000000000000000000000",
+        st.builds(pcp.BareError, st.integers(1, 0xFF), words(32)),
+    ),
 ]
 
 PARSERS: dict[str, Parse] = {
@@ -516,6 +569,8 @@ PARSERS: dict[str, Parse] = {
     "join request": parse_join_request,
     "join answer": parse_join_answer,
     "admission": parse_admission,
+    "nat-pmp": natpmp.parse_response,
+    "pcp": pcp.parse_response,
 }
 
 by_name = partial(st.sampled_from, KINDS)
