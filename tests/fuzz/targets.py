@@ -11,16 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.core.ends import SERVER, URL, Clock, Network, key, make_server, seeded
+from tests.core.gateway import Gateway, Mapping
 from tests.core.test_node import Alone
 from tests.wire.messages import CANDIDATES, KINDS, Kind
 from tests.wire.test_packet import ipv4, ipv6
 from tests.wire.test_stun import REQUEST
 from tests.wire.test_stun import request as stun_request
-from tunnel.core.candidates import admit_candidates
+from tunnel.core.candidates import admit_candidates, is_public
 from tunnel.core.machine import FIRST_STREAM
 from tunnel.core.path import RELAYED
 from tunnel.core.reassembly import Reassembler
 from tunnel.core.traversal import Traversal
+from tunnel.core.upnp_operations import UpnpResult
 from tunnel.drivers.stream_protocol import WebSocketServer
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.wire import natpmp, pcp
@@ -340,6 +342,27 @@ def fuzz_pcp(data: bytes) -> None:
         ipaddress.ip_address(message.external.host)
 
 
+def fuzz_port_mapper(data: bytes) -> None:
+    """Any datagrams of the router, and any results, at any time: no exception, few datagrams, and
+    what is announced is public."""
+    mapping = Mapping(Gateway(speaks={"upnp"})).start()
+    pieces = [data[start : start + 60] for start in range(0, len(data), 60)]
+    for number, piece in enumerate(pieces):
+        mapping.run(piece[0] / 16)
+        if piece[0] % 4 == 3:
+            host = piece[1:].decode("latin-1")
+            mapping.mapper.receive_result(
+                UpnpResult(number, host, "x" * (piece[0] % 8)), mapping.now
+            )
+        else:
+            # The nonce and the port are those of the request, or nothing would get far.
+            asked = mapping.gateway.heard[-1] if mapping.gateway.heard else b""
+            mapping.hear(piece[:24] + asked[24:42] + piece[42:] if piece[0] == 2 else piece)
+        external = mapping.mapper.external
+        assert external is None or is_public(ipaddress.ip_address(external.host))
+    assert mapping.sent <= 20 + 12 * len(pieces)
+
+
 def fuzz_node(data: bytes) -> None:
     """A datagram of a stranger: the node counts a reason and answers nothing."""
     node = _ALONE.node
@@ -435,6 +458,7 @@ def corpus(name: str) -> list[bytes]:
         "base64": [encode_base64(bytes(range(n))).encode() for n in (0, 1, 2, 3, 48)],
         "nat_pmp": _of(natpmp.parse_response),
         "pcp": _of(pcp.parse_response),
+        "port_mapper": [b"".join(_of(pcp.parse_response)), b"".join(_of(natpmp.parse_response))],
         "traversal": [bytes(range(0, 200, 3)), bytes(64)],
     }
     return special.get(name, datagrams)

@@ -41,6 +41,25 @@ class MappingMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class PortMapped:
+    """The router forwards a UDP port to us."""
+
+    protocol: str
+    """pcp, nat-pmp or upnp."""
+    external: Endpoint
+    is_reachable: bool
+    """False: the external address is private, so another NAT is before the router."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortMappingLost:
+    """The router forwards it no more."""
+
+    external: Endpoint
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerIntroduced:
     """A member with a valid certificate, heard of for the first time since start."""
 
@@ -149,6 +168,8 @@ Event = (
     | ServerLost
     | TransportChanged
     | MappingMoved
+    | PortMapped
+    | PortMappingLost
     | PeerIntroduced
     | PeerGone
     | SessionEstablished

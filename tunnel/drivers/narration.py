@@ -17,6 +17,15 @@ def narrate(event: core.Event) -> str:
             return f"the server is reached over {after} now, before over {before} ({cause})"
         case core.MappingMoved(before=before, after=after):
             return f"our NAT mapping moved from {before} to {after}"
+        case core.PortMapped(protocol=protocol, external=external, is_reachable=True):
+            return f"the router forwards {external} to us ({protocol})"
+        case core.PortMapped(protocol=protocol, external=external):
+            return (
+                f"the router forwards {external} to us ({protocol}), but that is a private "
+                "address: there is another NAT before it"
+            )
+        case core.PortMappingLost(external=external, reason=reason):
+            return f"the router no longer forwards {external} to us ({reason})"
         case core.PeerIntroduced(peer=peer):
             return f"{peer} is a member of the network"
         case core.PeerGone(peer=peer, reason=reason):
