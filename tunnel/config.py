@@ -226,6 +226,7 @@ class UpOptions:
     listen_port: int | None = None
     log_format: str | None = None
     state_dir: str | None = None
+    port_mapping: bool | None = None
 
     def completed_by(self, other: UpOptions) -> UpOptions:
         """These options, and where they are silent `other`'s."""
@@ -245,18 +246,20 @@ def read_up_config(path: str) -> UpOptions:
         raise UsageError(f"--config {path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"--config {path}: this is no TOML: {error}") from error
-    known = {
-        each.name: int if each.name in ("mtu", "listen_port") else str for each in fields(UpOptions)
-    }
+    known = {each.name: _KINDS.get(each.name, str) for each in fields(UpOptions)}
     for key, value in content.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
             raise UsageError(f"--config {path}: unknown key '{key}'; {hint}")
         if type(value) is not known[key]:
-            kind = "a whole number" if known[key] is int else "a string in quotes"
-            raise UsageError(f"--config {path}: {key} must be {kind}")
+            raise UsageError(f"--config {path}: {key} must be {_KIND_WORDS[known[key]]}")
     return UpOptions(**content)
+
+
+_KINDS: dict[str, type] = {"mtu": int, "listen_port": int, "port_mapping": bool}
+"""Options that are no text."""
+_KIND_WORDS = {int: "a whole number", bool: "true or false", str: "a string in quotes"}
 
 
 def read_server_url(text: str) -> ServerUrl:

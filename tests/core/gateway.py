@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.core.ends import key, seeded
 from tunnel.core.events import Event
 from tunnel.core.port_mapping import SERVICE_PORT, MapperState, PortMapper
-from tunnel.core.upnp_operations import Internal, UpnpMap, UpnpOperation, UpnpResult, UpnpUnmap
+from tunnel.core.upnp_operations import Internal, UpnpFind, UpnpOperation, UpnpResult, UpnpUnmap
 from tunnel.wire import natpmp, pcp
 from tunnel.wire.endpoint import Endpoint, unpack_endpoint
 
@@ -66,11 +66,12 @@ class Gateway:
         self.carried_out.append(operation)
         if "upnp" not in self.speaks:
             return UpnpResult(operation.serial, error="no IGD answers", is_silence=True)
+        if isinstance(operation, UpnpFind):
+            return UpnpResult(operation.serial)
         place = ("upnp", operation.internal.host, operation.internal.port)
         if isinstance(operation, UpnpUnmap):
             found = self.mappings.pop(place, None)
             return UpnpResult(operation.serial, error="" if found else "NoSuchEntryInArray")
-        assert isinstance(operation, UpnpMap)
         if self.upnp_errors:
             return UpnpResult(operation.serial, error=self.upnp_errors.pop(0))
         self.mappings[place] = operation.external_port

@@ -10,7 +10,14 @@ import pytest
 from tests.core.gateway import EXTERNAL, HOME, ROUTER, Gateway, Mapping
 from tunnel.core.events import PortMapped, PortMappingLost
 from tunnel.core.port_mapping import MapperState
-from tunnel.core.upnp_operations import MAX_OPERATIONS, UpnpMap, UpnpResult, UpnpUnmap
+from tunnel.core.upnp_operations import (
+    MAX_OPERATIONS,
+    UpnpFind,
+    UpnpMap,
+    UpnpOperation,
+    UpnpResult,
+    UpnpUnmap,
+)
 from tunnel.wire import natpmp, pcp
 from tunnel.wire.endpoint import Endpoint
 
@@ -319,20 +326,48 @@ def test_a_router_that_objects_to_everything(error: str) -> None:
     mapping = Mapping(only("upnp", upnp_errors=[error] * 10)).start().run(5)
     assert mapping.described("state") == "refused"
     assert f"UPnP: {error}" in str(mapping.described("reason"))
-    assert len(mapping.gateway.carried_out) <= 4
+    assert len(mapping.gateway.carried_out) <= 5
+
+
+def test_an_igd_that_moved_is_found_again() -> None:
+    """A router that has started again listens on another TCP port."""
+    mapping = mapped("upnp")
+    mapping.is_busy = True
+    mapping.run(600)
+    (renewal,) = mapping.operations
+    mapping.operations.clear()
+    mapping.is_busy = False
+    lost = UpnpResult(renewal.serial, error="Miniupnpc HTTP error", is_silence=True)
+    mapping.mapper.receive_result(lost, mapping.now)
+    mapping.settle()
+    assert isinstance(mapping.gateway.carried_out[-2], UpnpFind)
+    assert mapping.described("lifetime_s") == 7200
+
+
+def carry_out(mapping: Mapping, operation: UpnpOperation) -> Mapping:
+    """Late: the driver's thread has done it now."""
+    mapping.mapper.receive_result(mapping.gateway.carry_out(operation), mapping.now)
+    return mapping.settle()
+
+
+def found(protocol: str = "upnp") -> Mapping:
+    """A mapper that has found the IGD, and whose next operations hang."""
+    mapping = Mapping(only(protocol))
+    mapping.is_busy = True
+    mapping.start().run(3)
+    (find,) = mapping.operations
+    assert isinstance(find, UpnpFind)
+    mapping.operations.clear()
+    return carry_out(mapping, find)
 
 
 def test_an_igd_that_hangs() -> None:
-    mapping = Mapping(only("upnp"))
-    mapping.is_busy = True
-    mapping.start().run(60)
+    mapping = found().run(60)
     assert mapping.described("state") == "unavailable"
     (operation,) = mapping.operations
     # At last it answers: nobody waits, so it is undone.
     mapping.is_busy = False
-    mapping.mapper.receive_result(mapping.gateway.carry_out(operation), mapping.now)
-    mapping.settle()
-    assert mapping.gateway.mappings == {}
+    assert carry_out(mapping, operation).gateway.mappings == {}
 
 
 def test_an_igd_that_hangs_for_ever_is_not_asked_for_ever() -> None:
@@ -349,8 +384,7 @@ def test_a_renewal_that_hangs_does_not_undo_the_mapping() -> None:
     (renewal,) = mapping.operations
     assert mapping.mapper.external == PUBLIC
     mapping.is_busy = False
-    mapping.mapper.receive_result(mapping.gateway.carry_out(renewal), mapping.now)
-    mapping.settle()
+    carry_out(mapping, renewal)
     assert list(mapping.gateway.mappings.values()) == [HOME.port]
 
 
@@ -546,16 +580,22 @@ def test_what_is_under_way_is_given_up_too() -> None:
 
 
 def test_an_operation_under_way_is_undone() -> None:
-    mapping = Mapping(only("upnp"))
-    mapping.is_busy = True
-    mapping.start().run(3)
+    mapping = found()
     (operation,) = mapping.operations
     mapping.mapper.close(mapping.now)
     assert not mapping.settle().is_closed
     mapping.is_busy = False
-    mapping.mapper.receive_result(mapping.gateway.carry_out(operation), mapping.now)
-    assert mapping.settle().is_closed
+    assert carry_out(mapping, operation).is_closed
     assert mapping.gateway.mappings == {}
+
+
+def test_looking_for_an_igd_does_not_hold_us() -> None:
+    mapping = Mapping(only("upnp"))
+    mapping.is_busy = True
+    mapping.start().run(3)
+    assert mapping.operations
+    mapping.mapper.close(mapping.now)
+    assert mapping.settle().is_closed
 
 
 def test_closing_before_anything_was_asked() -> None:

@@ -27,6 +27,9 @@ state_dir = click.option(
 @click.option("--listen-port", type=click.IntRange(1, 65535), help="UDP port. [default: random]")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text]")
 @click.option(
+    "--no-port-mapping", is_flag=True, help="Ask no router to forward a port (PCP, NAT-PMP, UPnP)."
+)
+@click.option(
     "--config", metavar="FILE", help="TOML file with these options; see docs/operations.md."
 )
 @state_dir
@@ -39,6 +42,7 @@ def up(
     mtu: int | None,
     listen_port: int | None,
     log_format: str | None,
+    no_port_mapping: bool,
     config: str | None,
     state_dir: str | None,
 ) -> None:
@@ -53,7 +57,8 @@ def up(
     from tunnel.drivers.startup import run_node
 
     typed = UpOptions(
-        _read_join(join), server, name, ip, interface, mtu, listen_port, log_format, state_dir
+        *(_read_join(join), server, name, ip, interface, mtu, listen_port, log_format, state_dir),
+        port_mapping=False if no_port_mapping else None,
     )
     options = typed if config is None else typed.completed_by(read_up_config(config))
     start_logging(as_json=options.log_format == "json", verbose=False)

@@ -20,13 +20,15 @@ class Announcer:
     ) -> None:
         self.candidates: tuple[Candidate, ...] | None = None
         """Ours, once the network is known."""
+        self.mapped: Endpoint | None = None
+        """Where the home router forwards to our port; after a change call `gather`."""
         self._config = config
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
         self._instance = int.from_bytes(random_bytes(4), "little")
         self._interfaces: tuple[LocalInterface, ...] = ()
         self._port = 0
-        self._gathered_from: tuple[Endpoint, ...] | None = None
+        self._gathered_from: tuple[Endpoint | None, ...] | None = None
 
     def set_network(self, interfaces: Sequence[LocalInterface], port: int) -> None:
         self._interfaces = tuple(interfaces)
@@ -36,10 +38,11 @@ class Announcer:
     def gather(self, reflexive: Sequence[Endpoint]) -> bool:
         """Bring `candidates` up to date; whether they have changed."""
         # Asked after every input, answered differently after very few of them.
-        if not self._port or self._gathered_from == tuple(reflexive):
+        gathered_from = (self.mapped, *reflexive)
+        if not self._port or self._gathered_from == gathered_from:
             return False
-        self._gathered_from = tuple(reflexive)
-        candidates = gather_candidates(self._interfaces, self._port, reflexive)
+        self._gathered_from = gathered_from
+        candidates = gather_candidates(self._interfaces, self._port, reflexive, self.mapped)
         has_changed = candidates != self.candidates
         self.candidates = candidates
         return has_changed

@@ -36,15 +36,21 @@ _ULA = ipaddress.IPv6Network("fc00::/7")
 
 
 def gather_candidates(
-    interfaces: Iterable[LocalInterface], port: int, reflexive: Iterable[Endpoint]
+    interfaces: Iterable[LocalInterface],
+    port: int,
+    reflexive: Iterable[Endpoint],
+    mapped: Endpoint | None = None,
 ) -> tuple[Candidate, ...]:
-    """What to announce: our addresses, and where servers see us."""
+    """What to announce: our addresses, where servers see us, and what the router forwards."""
     hosts = dict.fromkeys(Endpoint(str(interface.ip), port) for interface in interfaces)
     seen = [endpoint for endpoint in dict.fromkeys(reflexive) if endpoint not in hosts]
+    added = [mapped] if mapped is not None and mapped not in [*hosts, *seen] else []
     # A machine full of container bridges must not crowd out where the world sees it.
     announced = [
-        Candidate(CandidateKind.HOST, e) for e in list(hosts)[: MAX_CANDIDATES - len(seen)]
+        Candidate(CandidateKind.HOST, e)
+        for e in list(hosts)[: max(0, MAX_CANDIDATES - len(seen) - len(added))]
     ]
+    announced += [Candidate(CandidateKind.PORT_MAPPED, endpoint) for endpoint in added]
     announced += [Candidate(CandidateKind.SERVER_REFLEXIVE, endpoint) for endpoint in seen]
     return tuple(announced[:MAX_CANDIDATES])
 

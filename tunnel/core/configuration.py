@@ -36,6 +36,8 @@ class NodeConfig:
     """Whether another local port may be taken when punching keeps failing from this one."""
     may_guess: bool = True
     """Whether ports may be guessed where they are not known: from many sockets, to many ports."""
+    port_mapping: bool = True
+    """Whether the home router is asked to forward a port (PCP, NAT-PMP, UPnP)."""
     version: str = ""
 
 

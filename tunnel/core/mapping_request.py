@@ -117,21 +117,31 @@ class UpnpRequest:
 
     protocol: ClassVar[str] = "upnp"
 
-    def __init__(self, internal: Internal, wish: Endpoint, random_bytes: RandomBytes) -> None:
+    def __init__(
+        self, internal: Internal, wish: Endpoint, random_bytes: RandomBytes, *, is_found: bool
+    ) -> None:
+        self.must_find = not is_found
+        """Whether the router's IGD is to be found next, before anything can be asked of it."""
         self.external = Endpoint("", wish.port or internal.port)
         """The port to ask for next."""
         self.lifetime = MAPPING_LIFETIME
         """To ask for next."""
         self._random_bytes = random_bytes
-        self._tries = 1
+        self._tries = 0
 
     def receive(self, result: UpnpResult) -> Verdict | None:
-        """None: ask again, for what there is to ask for now."""
+        """None: go on, with what is to be done next."""
+        self._tries += 1
+        if self.must_find and not result.error:
+            self.must_find = False
+            return None
         if not result.error:
             # An IGD does not say what it granted: what was not refused counts.
             lifetime = self.lifetime or MAPPING_LIFETIME
             return Granted(Endpoint(result.external_host, self.external.port), lifetime)
-        self._tries += 1
+        if self._tries == 1 and result.is_silence and not self.must_find:
+            self.must_find = True  # A router that has started again listens on another port.
+            return None
         if self._tries <= UPNP_TRIES and not result.is_silence:
             if result.error in ("ConflictInMappingEntry", "Action Failed"):
                 # Another machine has that port; some call the conflict so.

@@ -148,6 +148,19 @@ class Node:
             self._punch_again(now, "network changed")
         self._collect(now)
 
+    def set_mapped_endpoint(self, endpoint: Endpoint | None, now: float) -> None:
+        """Where the home router forwards to our port, if it does: a candidate like any other."""
+        self._announcer.mapped = endpoint
+        if self._announcer.gather(self.registration.reflexive_endpoints()):
+            self.peers.set_local_candidates(self._announcer.candidates or ())
+            # Also that it is gone: others must not send where nobody forwards.
+            self.registration.announce(self._announcer.seal(), now)
+            for peer in self.peers:
+                if endpoint is not None and peer.state(now) == "relayed":
+                    peer.traversal.punch(now, "port mapped")
+                    peer.traversal.call_peer(now)
+        self._collect(now)
+
     def ledger_saved(self, now: float) -> None:
         """The ledger is safe on disk: answer the joiners that waited for it."""
         for grant in self.inviter.take_grants():

@@ -293,7 +293,8 @@ class PortMapper:
             return PcpRequest(self._internal, self._nonce(), wish)
         if protocol == "nat-pmp":
             return NatPmpRequest(self._internal, wish)
-        return UpnpRequest(self._internal, wish, self._random_bytes)
+        is_found = self._lease is not None and self._lease.protocol == "upnp"
+        return UpnpRequest(self._internal, wish, self._random_bytes, is_found=is_found)
 
     def _nonce(self) -> bytes:
         text = " ".join(map(str, self._internal or ()))
@@ -316,7 +317,11 @@ class PortMapper:
         if self._operations.is_full:
             self._judge(Refused("earlier operations have not ended", is_silence=True), now)
             return
-        self._awaited = self._operations.map(self._internal, request.external, request.lifetime)
+        if request.must_find:
+            self._awaited = self._operations.find(self._internal)
+        else:
+            external, lifetime = request.external, request.lifetime
+            self._awaited = self._operations.map(self._internal, external, lifetime)
         self._at = now + UPNP_PATIENCE
 
     # Answers
@@ -421,7 +426,8 @@ class PortMapper:
         return held == (operation.internal, operation.external_port)
 
     def _end_if_done(self) -> None:
-        if self.state is MapperState.CLOSING and self._request is None and not self._operations:
+        is_waiting = self._request is not None or self._operations.is_changing
+        if self.state is MapperState.CLOSING and not is_waiting:
             self._end()
 
     def _end(self) -> None:

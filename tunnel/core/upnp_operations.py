@@ -19,9 +19,15 @@ class Internal(NamedTuple):
     port: int
 
 
+class UpnpFind(NamedTuple):
+    """Find the IGD at the router's address. It takes seconds, and changes nothing."""
+
+    serial: int
+    internal: Internal
+
+
 class UpnpMap(NamedTuple):
-    """Find the router's IGD, add the UDP mapping, and learn the external address. Devices at other
-    addresses than the gateway's are not asked."""
+    """Add the UDP mapping at the IGD found last, and learn the external address."""
 
     serial: int
     internal: Internal
@@ -31,14 +37,14 @@ class UpnpMap(NamedTuple):
 
 
 class UpnpUnmap(NamedTuple):
-    """Delete the UDP mapping."""
+    """Delete the UDP mapping at the IGD found last."""
 
     serial: int
     internal: Internal
     external_port: int
 
 
-UpnpOperation = UpnpMap | UpnpUnmap
+UpnpOperation = UpnpFind | UpnpMap | UpnpUnmap
 
 
 class UpnpResult(NamedTuple):
@@ -59,13 +65,20 @@ class OperationQueue:
         self._pending: dict[int, UpnpOperation] = {}
         self._fresh: list[UpnpOperation] = []
 
-    def __bool__(self) -> bool:
-        """Whether something is not reported yet."""
-        return bool(self._pending)
+    @property
+    def is_changing(self) -> bool:
+        """Whether something that has an effect is not reported yet."""
+        return any(not isinstance(o, UpnpFind) for o in self._pending.values())
 
     @property
     def is_full(self) -> bool:
         return len(self._pending) >= MAX_OPERATIONS
+
+    def find(self, internal: Internal) -> int:
+        """The operation's serial."""
+        self._serial += 1
+        self._add(UpnpFind(self._serial, internal))
+        return self._serial
 
     def map(self, internal: Internal, external: Endpoint, lifetime: int) -> int:
         """The operation's serial."""

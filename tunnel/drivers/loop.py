@@ -78,7 +78,7 @@ class MachineLoop:
     def replace_socket(self, number: int, socket: UdpSocket) -> None:
         """Go on with `socket` instead, and close the other."""
         old = self.sockets[number]
-        self._unwatch(old.fileno())
+        self.unwatch(old.fileno())
         self.sockets[number] = socket
         old.close()
         self.watch(socket.fileno(), partial(self._readable, number))
@@ -102,10 +102,10 @@ class MachineLoop:
         """Stop watching. The sockets given at the start stay open."""
         self.release_sockets([*self.sockets])
         for fileno in list(self._watchers):
-            self._unwatch(fileno)
+            self.unwatch(fileno)
         self._disarm()
 
-    def _unwatch(self, fileno: int) -> None:
+    def unwatch(self, fileno: int) -> None:
         watcher = self._watchers.pop(fileno)
         watcher.stop()
         watcher.close()

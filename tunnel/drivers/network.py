@@ -160,6 +160,23 @@ def local_routes() -> list[Route]:
     return found
 
 
+def default_gateway(exclude_interfaces: Collection[str] = ()) -> str | None:
+    """The IPv4 address of the router that packets to the internet go to, by the route of the main
+    table with the lowest metric. None: there is none, or it has no address of its own."""
+    with _netlink("list routes") as netlink:
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+        found: list[tuple[int, str]] = []
+        for message in netlink.get_routes(table=_RT_TABLE_MAIN, family=socket.AF_INET):
+            if message["type"] != _RTN_UNICAST or message["dst_len"] != 0:
+                continue
+            hops = message.get_attr("RTA_MULTIPATH") or [message]
+            gateway, index = hops[0].get_attr("RTA_GATEWAY"), message.get_attr("RTA_OIF")
+            if gateway is None or names.get(index) in exclude_interfaces:
+                continue
+            found.append((message.get_attr("RTA_PRIORITY") or 0, str(gateway)))
+        return min(found)[1] if found else None
+
+
 def find_clash(prefix: str, exclude_interfaces: Collection[str] = ()) -> Route | None:
     """A route that overlaps `prefix`, through an interface other than those. A default route is
     none, nor are its halves (0.0.0.0/1 and 128.0.0.0/1, with which VPNs cover it)."""

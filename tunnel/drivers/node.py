@@ -21,6 +21,7 @@ from tunnel.core.configuration import LocalInterface, NodeConfig
 from tunnel.core.events import Event as CoreEvent
 from tunnel.core.events import (
     InvitationRedeemed,
+    MappingMoved,
     PeersChanged,
     PingAnswered,
     RebindWanted,
@@ -38,12 +39,14 @@ from tunnel.drivers.narration import narrate
 from tunnel.drivers.network import local_addresses
 from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
+from tunnel.drivers.port_mapping import PortMapping
 from tunnel.drivers.resolve import resolve
 from tunnel.drivers.streams import Streams
 from tunnel.drivers.threads import run_in_thread
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError
+from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +98,7 @@ class NodeDriver:
         self._watch = NetworkWatch(ignore=[tun.name])
         self._suspend = clock.SuspendWatch()
         self._control = ControlServer(control_path, NodeControl(self).answer)
+        self._port_mapping: PortMapping | None = None
         self._greenlets: list[Any] = []
         self._interfaces: list[LocalInterface] = []
         self._network_timer: Any = None
@@ -107,6 +111,8 @@ class NodeDriver:
         status = self.node.status(clock.now())
         status["node"]["interface"] = self._tun.name
         status["node"]["listen_port"] = self._socket.port
+        if self._port_mapping is not None:
+            status["nat"]["port_mapping"] = self._port_mapping.describe()
         counters = (self._loop.drops, self._streams.counters)
         for errors in (self._socket.errors, self._tun.drops, *counters):
             for name, count in errors.items():
@@ -148,6 +154,8 @@ class NodeDriver:
         self._read_network()
         self.locate_server()
         systemd.ready("looking for the server")
+        if self._config.port_mapping:
+            self._greenlets.append(gevent.spawn(self._map_port))
         self._greenlets += [gevent.spawn(self._beat), gevent.spawn(self._save_peers)]
         try:
             self.stopped.wait()
@@ -161,6 +169,8 @@ class NodeDriver:
         self._socket = socket
         interfaces = self._interfaces
         self.command(lambda now: self.node.network_changed(interfaces, socket.port, now))
+        if self._port_mapping is not None:
+            gevent.spawn(self._port_mapping.network_changed, socket.port)
         return socket.port
 
     def locate_server(self) -> None:
@@ -183,9 +193,21 @@ class NodeDriver:
                 self.command(partial(self.node.set_server_endpoints, []))
             gevent.sleep(RESOLVE_AGAIN)
 
+    def _map_port(self) -> None:
+        if self._port_mapping is None:
+            self._port_mapping = PortMapping(
+                self._config.static, self._tun.name, self._port_mapped, self._record
+            )
+        self._port_mapping.network_changed(self._socket.port)
+
+    def _port_mapped(self, external: Endpoint | None) -> None:
+        self.command(partial(self.node.set_mapped_endpoint, external))
+
     def _shut_down(self) -> None:
         systemd.stopping()
         self.command(self.node.close)
+        if self._port_mapping is not None:
+            self._port_mapping.close()
         self._control.close()
         for greenlet in [*self._greenlets, self._locating]:
             if greenlet is not None:
@@ -225,6 +247,11 @@ class NodeDriver:
         gevent.spawn(self._read_network)
 
     def _read_network(self, *, must_refresh: bool = False) -> None:
+        self._read_addresses(must_refresh=must_refresh)
+        if self._port_mapping is not None:
+            self._port_mapping.network_changed(self._socket.port)
+
+    def _read_addresses(self, *, must_refresh: bool = False) -> None:
         interfaces: list[LocalInterface] = []
         for address in local_addresses(exclude=[self._tun.name]):
             if not address.is_deprecated:
@@ -284,6 +311,8 @@ class NodeDriver:
         log.info("%s", narrate(event))
         if isinstance(event, ServerRegistered):
             systemd.status(narrate(event))
+        elif isinstance(event, MappingMoved) and self._port_mapping is not None:
+            self._port_mapping.check()
         elif isinstance(event, ServerLost):
             systemd.status("the server does not answer")
             self.locate_server()
