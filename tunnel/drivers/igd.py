@@ -66,12 +66,9 @@ class _Unheard(Exception):
 def _find(internal: Internal) -> Any:
     import miniupnpc
 
-    device = miniupnpc.UPnP()
-    device.discoverdelay = DISCOVERY
-    device.multicastif = internal.host
-    if device.discover() == 0:
-        raise _Unheard("no IGD answers")
+    device = miniupnpc.UPnP(multicastif=internal.host, discoverdelay=DISCOVERY)
     try:
+        device.discover()  # Raises "Success" when there is none.
         location = str(device.selectigd())
     except Exception as error:
         raise _Unheard("no IGD answers") from error
