@@ -16,6 +16,7 @@ from tests.core.ends import URL, WALL, Network, key, seeded
 from tunnel.config import (
     NodeState,
     ServerState,
+    UpOptions,
     pack_ledger,
     pack_node_state,
     pack_peers,
@@ -284,9 +285,18 @@ def test_listen(text: str, listen: tuple[str | None, int] | None) -> None:
 
 def test_up_config(tmp_path: Any) -> None:
     file = tmp_path / "home.toml"
-    file.write_text('name = "pi"\nmtu = 1400\n')
+    file.write_text('name = "pi"\nmtu = 1400\nport_mapping = false\n')
     options = read_up_config(str(file))
-    assert (options.name, options.mtu) == ("pi", 1400)
+    assert (options.name, options.mtu, options.port_mapping) == ("pi", 1400, False)
+
+
+def test_what_is_typed_wins_over_the_file(tmp_path: Any) -> None:
+    file = tmp_path / "home.toml"
+    file.write_text("port_mapping = true\n")
+    typed = UpOptions(port_mapping=False).completed_by(read_up_config(str(file)))
+    assert typed.port_mapping is False
+    file.write_text("port_mapping = false\n")
+    assert UpOptions().completed_by(read_up_config(str(file))).port_mapping is False
 
 
 @pytest.mark.parametrize(
@@ -296,6 +306,8 @@ def test_up_config(tmp_path: Any) -> None:
         ("zzz = 1", "unknown key 'zzz'; known are"),
         ("mtu = 'large'", "mtu must be a whole number"),
         ("mtu = true", "mtu must be a whole number"),
+        ("port_mapping = 'no'", "port_mapping must be true or false"),
+        ("port_mapping = 0", "port_mapping must be true or false"),
         ("name = 7", "name must be a string"),
         ("name", "this is no TOML"),
         ("name = '\ud800'".encode("utf-8", "surrogatepass").decode("latin-1"), "no TOML"),

@@ -143,6 +143,27 @@ def test_gather() -> None:
     )
 
 
+def test_gather_what_the_router_forwards() -> None:
+    seen, mapped = Endpoint("203.0.113.7", 4000), Endpoint("203.0.113.7", 51000)
+    local = interfaces("192.168.8.7/24")
+    found = gather_candidates(local, 51000, [seen], mapped)
+    assert found == (
+        Candidate(HOST, Endpoint("192.168.8.7", 51000)),
+        Candidate(CandidateKind.PORT_MAPPED, mapped),
+        Candidate(REFLEXIVE, seen),
+    )
+    # Known already: one check is enough.
+    assert gather_candidates(local, 51000, [seen], seen) == gather_candidates(local, 51000, [seen])
+
+
+def test_a_forwarded_port_is_not_crowded_out() -> None:
+    many = interfaces(*(f"2001:db8::{number:x}/64" for number in range(1, 60)))
+    seen, mapped = Endpoint("203.0.113.7", 4000), Endpoint("203.0.113.7", 51000)
+    found = gather_candidates(many, 51000, [seen], mapped)
+    assert len(found) == MAX_CANDIDATES
+    assert found[-2:] == (Candidate(CandidateKind.PORT_MAPPED, mapped), Candidate(REFLEXIVE, seen))
+
+
 def test_gather_no_more_than_a_message_holds() -> None:
     many = interfaces(*(f"2001:db8::{number:x}/64" for number in range(1, 60)))
     seen = Endpoint("203.0.113.7", 4000)

@@ -15,6 +15,7 @@ from tunnel.drivers.network import (
     Route,
     add_route,
     configure_interface,
+    default_gateway,
     find_clash,
     local_addresses,
     local_routes,
@@ -72,6 +73,27 @@ def test_where_ipv6_is_off(in_namespace: InNamespace) -> None:
         tun = TunDevice("pt0")
         assert configure_interface("pt0", ["10.1.2.3/24", "fd00::1/64"], 1200) == ["10.1.2.3/24"]
         tun.close()
+
+    in_namespace(check)
+
+
+def test_default_gateway(in_namespace: InNamespace) -> None:
+    def check() -> None:
+        assert default_gateway() is None
+        veth("near", "192.168.1.2/24")
+        veth("far", "10.0.0.2/24")
+        assert default_gateway() is None
+        ip("route add default via 10.0.0.1 dev far metric 200")
+        assert default_gateway() == "10.0.0.1"
+        ip("route add default via 192.168.1.1 dev near metric 100")
+        assert default_gateway() == "192.168.1.1"
+        assert default_gateway(["near"]) == "10.0.0.1"
+        ip("route del default dev near")
+        ip("route del default dev far")
+        ip("route add default dev far")  # A modem that is its own link: nobody to ask.
+        assert default_gateway() is None
+        ip("route replace default nexthop via 192.168.1.1 nexthop via 10.0.0.1")
+        assert default_gateway() == "192.168.1.1"
 
     in_namespace(check)
 

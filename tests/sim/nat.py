@@ -151,6 +151,11 @@ class Nat(Router):
 
     def outbound(self, source: Endpoint, destination: Endpoint, now: float) -> Endpoint | Why:
         self._purge(now)
+        static = self._mappings.get((source, None))
+        if static is not None and static.forwarded and destination in static.sessions:
+            # Who came in by the forwarded port is answered from it.
+            self._refresh(static.sessions[destination], now)
+            return static.external
         key = self._key(source, destination)
         exact = (source, destination)
         mapping = self._mappings.get(exact) or self._mappings.get(key)
@@ -181,7 +186,8 @@ class Nat(Router):
         if (destination, source) not in self._unsolicited:
             for mapping in self._by_external.get(destination, ()):
                 if self._admits(mapping, source):
-                    if self.inbound_refresh and self.entries < self.max_mappings:
+                    may_open = self.inbound_refresh or mapping.forwarded
+                    if may_open and self.entries < self.max_mappings:
                         self._open(mapping, source, now)
                     return mapping.inside
         if self.tracks_unsolicited and self.entries < self.max_mappings:

@@ -272,6 +272,14 @@ def test_forwarded_port_lets_everybody_in_and_survives() -> None:
     assert router.inbound(REMOTE, external, 5000.0) is Why.NO_MAPPING
 
 
+def test_who_comes_in_by_a_forwarded_port_is_answered_from_it() -> None:
+    router = Nat(Mapping.ADDRESS_AND_PORT_DEPENDENT, addresses=("203.0.113.1",))
+    external = router.forward(7777, INSIDE)
+    assert router.outbound(INSIDE, REMOTES[0], 0.0) != external
+    assert router.inbound(REMOTE, external, 0.0) == INSIDE
+    assert router.outbound(INSIDE, REMOTE, 0.1) == external
+
+
 @pytest.mark.parametrize("filtering", Filtering)
 def test_firewall_keeps_addresses(filtering: Filtering) -> None:
     inside, remote = Endpoint("2a00:1::1", 40000), Endpoint("2a00:2::1", 1111)

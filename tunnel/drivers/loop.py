@@ -89,7 +89,7 @@ class MachineLoop:
         for number in numbers:
             if number >= self._fixed and number in self.sockets:
                 socket = self.sockets.pop(number)
-                self._unwatch(socket.fileno())
+                self.unwatch(socket.fileno())
                 socket.close()
 
     def watch(self, fileno: int, callback: Callable[[], None]) -> None:
