@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
@@ -39,7 +39,6 @@ from tunnel.drivers.narration import narrate
 from tunnel.drivers.network import local_addresses
 from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
-from tunnel.drivers.port_mapping import PortMapping
 from tunnel.drivers.resolve import resolve
 from tunnel.drivers.streams import Streams
 from tunnel.drivers.threads import run_in_thread
@@ -47,6 +46,9 @@ from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError
 from tunnel.wire.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from tunnel.drivers.port_mapping import PortMapping
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +196,9 @@ class NodeDriver:
             gevent.sleep(RESOLVE_AGAIN)
 
     def _map_port(self) -> None:
+        # Only now, when the node has begun to register.
+        from tunnel.drivers.port_mapping import PortMapping
+
         if self._port_mapping is None:
             self._port_mapping = PortMapping(
                 self._config.static, self._tun.name, self._port_mapped, self._record
