@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from tests.sim.host import Host
 from tests.sim.nat import Firewall, Nat
 from tests.sim.network import VirtualInternet
 from tests.sim.tiny import Echo, Sender
+from tunnel.core.events import SocketsReleased
 from tunnel.wire.endpoint import Endpoint
 
 
@@ -118,11 +117,6 @@ def test_hops_of_ipv6() -> None:
     b = net.add_host("b", "2a00:9::1", machine=Sender())
     found = [probe(net, a, b.endpoint(), ttl) for ttl in range(1, 6)]
     assert found == ["2a00:1::ffff", "2a00::1", "2a00::2", "2a00::3", None]
-
-
-@dataclass
-class SocketsReleased:
-    locals: tuple[int, ...]
 
 
 class Releasing(Echo):

@@ -28,7 +28,7 @@ def test_pairs_are_named_in_either_order() -> None:
 
 
 def test_the_table_shows_every_pair_and_why() -> None:
-    pairs = [*named("open:linux"), *named("open:open"), *named("linux:apdm-random")]
+    pairs = [*named("open:linux"), *named("open:open"), *named("apdm-random:apdm-random")]
     results = [
         {"where": "simulator", "pair": pair.name, "repetition": 0, **play(pair, 0, 5.0)}
         for pair in pairs

@@ -30,7 +30,7 @@ from tunnel.core.nat_mapping import ADDRESS, ADDRESS_AND_PORT, INDEPENDENT
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.rendezvous import AnswerFrom, Echoed, Probe
 
-TRIES = 3
+TRIES = 4
 """Rounds: with 10 % of datagrams lost, one verdict in 150 is too strict until the next one."""
 PATIENCE = 1.0
 """Seconds for the answers of a round."""
