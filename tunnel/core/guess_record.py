@@ -71,11 +71,11 @@ class GuessRecord:
     def begin(self) -> tuple[bool, bool]:
         """One more attempt: whether the peer should distrust a mapping that looks steady, and
         whether we should. A mapping may depend on the address alone, which the two ports of one
-        server do not show: after both were taken at their word twice, we are not, then the peer is
-        not, then both."""
+        server do not show: so next we are not taken at our word, then the peer is not, and at last
+        neither is. That is for two rounds; then it is most likely a firewall."""
         self.note_asked()
-        turn = (self.tries - 1) % WAYS
-        return turn in (3, 4), turn in (2, 4)
+        turn = (self.tries - 1) % WAYS if self.rounds < 2 else 0
+        return turn in (2, 4), turn in (1, 4)
 
     @property
     def rounds(self) -> int:

@@ -142,6 +142,16 @@ class NatDiscovery:
         self._release()
         self._due = now + SETTLE
 
+        self.trace(now)
+
+    def trace(self, now: float) -> None:
+        """Begin with the hops as soon as the server's address is known: the first punch may come a
+        moment after the registration, and its openers need them."""
+        target = next((e for e in self._registration.link.endpoints if not e.is_ipv6), None)
+        if self._needs_hops and target is not None:
+            self._needs_hops, self._is_tracing = False, True
+            self.hops.restart(target, now)
+
     def note(self, event: Event, now: float) -> None:
         """What the registration reports."""
         if isinstance(event, MappingMoved):
@@ -250,9 +260,7 @@ class NatDiscovery:
         self._began = now
         self._due = now + FILTERING_AGAIN
         self._mapping_due = now + MAPPING_AGAIN
-        if self._needs_hops:
-            self._needs_hops, self._is_tracing = False, True
-            self.hops.restart(server, now)
+        self.trace(now)
         alternate = self._registration.link.alternate
         has_alternate = alternate is not None and not alternate.is_ipv6
         self.state = NatState.FILTERING

@@ -129,6 +129,7 @@ class Node:
     def set_server_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> None:
         """Where the server's name points to; the node registers there."""
         self.registration.set_endpoints(endpoints, now)
+        self.nat.trace(now)
         self._collect(now)
 
     def network_changed(self, interfaces: Sequence[LocalInterface], port: int, now: float) -> None:
