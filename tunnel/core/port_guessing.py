@@ -234,7 +234,7 @@ class PortGuessing:
             peer.has_keys
             and relay is not None
             and relay.is_alive(now)
-            and peer.traversal.is_stuck
+            and peer.traversal.is_stuck(now)
             and self._server_ports() != []
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 PUNCH_ROUNDS = (0.0, 0.02, 0.06, 0.15, 0.3, 0.6, 1.0, 1.6, 2.4)
 """Seconds after the start. Dense at first, because synchronised sending is what succeeds (97.6 % of
 successes come at the first try), then spread over a burst of loss."""
+IN_VAIN, IN_VAIN_RTTS = 0.5, 3.0
+"""Seconds, or round trips by the relay, of a punch after which something else is tried as well."""
 RETRY_DELAYS = (3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 180.0)
 
 
@@ -13,6 +15,7 @@ class PunchSchedule:
         self.failures = 0
         """Punches that ended without a direct path, since there was one."""
         self._rounds: list[float] = []
+        self._began: float | None = None
         self._retry_at: float | None = None
 
     @property
@@ -21,23 +24,23 @@ class PunchSchedule:
 
     def start(self, at: float) -> None:
         """Anew, whatever was under way."""
+        self._began = at
         self._rounds = [at + offset for offset in PUNCH_ROUNDS]
         self._retry_at = None
 
     def succeed(self) -> None:
         """There is a path. Two more rounds let a better candidate still show itself."""
         self._rounds = self._rounds[:2]
-        self._retry_at = None
+        self._retry_at = self._began = None
         self.failures = 0
 
     def stop(self) -> None:
         self._rounds = []
-        self._retry_at = None
+        self._retry_at = self._began = None
 
-    @property
-    def is_nearly_over(self) -> bool:
-        """Whether the dense rounds of a punch have been in vain; that may be all of them."""
-        return len(self._rounds) <= 2 and (self._rounds != [] or self._retry_at is not None)
+    def is_in_vain(self, now: float, rtt: float) -> bool:
+        """Whether the punch, begun long ago for that round trip, has brought nothing so far."""
+        return self._began is not None and now - self._began >= max(IN_VAIN, IN_VAIN_RTTS * rtt)
 
     def get_timer(self) -> float | None:
         return self._rounds[0] if self._rounds else self._retry_at

@@ -91,7 +91,7 @@ def _describe_path(peer: Peer, path: Path, now: float, mtu: int) -> dict[str, An
     since = path.used_since if not is_relayed else peer.state_since
     return {
         "kind": path.kind.text,
-        "local": None,
+        "local": path.local,
         "remote": "relay" if is_relayed else str(path.endpoint),
         "rtt_ms": _milliseconds(path.rtt),
         "mtu": mtu if path.mtu.limit is None else path.mtu.limit,

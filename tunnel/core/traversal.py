@@ -121,10 +121,10 @@ class Traversal:
         paths = (self.best, self._former, self._succession.path)
         return {path.local for path in paths if path is not None}
 
-    @property
-    def is_stuck(self) -> bool:
+    def is_stuck(self, now: float) -> bool:
         """Whether checking the candidates has been in vain for a while."""
-        return self.needs_path and self.schedule.is_nearly_over
+        rtt = (self.relay.rtt if self.relay else None) or 0.0
+        return self.needs_path and self.schedule.is_in_vain(now, rtt)
 
     @property
     def in_use(self) -> Path | None:

@@ -121,7 +121,8 @@ class NodeDriver:
                 status["drops"][name] = status["drops"].get(name, 0) + count
         for peer in status["peers"]:
             if peer["path"] is not None:
-                peer["path"]["local"] = f"port {self._socket.port}"
+                socket = self._loop.sockets.get(peer["path"]["local"])
+                peer["path"]["local"] = None if socket is None else f"port {socket.port}"
         return status
 
     def command(self, call: Callable[[float], Any]) -> Any:
