@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from tunnel.core.entry_lifetime import ASSUMED_LIFETIME
+
 MAX_ENTRIES = 480
 """At any moment. Users of a mesh without such a bound lost their, and their office's, internet at
 five to six thousand entries; small routers hold 512 of one host."""
-ENTRY_LIFETIME = 30.0
-"""Seconds after which a NAT has forgotten a datagram without an answer (Linux: 30)."""
-LONGEST_LIFETIME = 120.0
 
 
 class EntryBudget:
     def __init__(self) -> None:
         self._spent: list[tuple[float, int]] = []
-        self.lifetime = ENTRY_LIFETIME
+        self.lifetime = ASSUMED_LIFETIME
         """Seconds for which an entry counts."""
-
-    def set_lifetime(self, measured: float | None) -> None:
-        """How long our NAT keeps an idle mapping, as far as that is known."""
-        self.lifetime = min(max(measured or 0.0, ENTRY_LIFETIME), LONGEST_LIFETIME)
 
     def left(self, now: float) -> int:
         self._spent = [spent for spent in self._spent if spent[0] > now - self.lifetime]

@@ -6,13 +6,15 @@ from tunnel.core.prediction import PortRange
 from tunnel.wire.check import PredictionKind, Refusal
 
 EXACT_DELAYS = (3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 180.0)
-"""Seconds after an attempt in vain between two ports that are known: it costs a few datagrams."""
+"""Seconds after an attempt in vain between two ports that are known, which costs a few datagrams;
+the first as long as other ways are tried in turn."""
 GUESS_DELAY = 30.0
 REST = 300.0
 """The same after FEW or MANY attempts that guess."""
 LIKELY = 0.5
 WAYS = 5
 """Whose mapping is taken for what it seems: see `begin`."""
+DISTRUSTING_ROUNDS = 2
 FEW, MANY = 12, 30
 """Attempts in vain after which guessing rests: where one would most likely have succeeded,
 something else is in the way; where it is a lottery, one holds out for an hour."""
@@ -74,7 +76,10 @@ class GuessRecord:
         server do not show: so next we are not taken at our word, then the peer is not, and at last
         neither is. That is for two rounds; then it is most likely a firewall."""
         self.note_asked()
-        turn = (self.tries - 1) % WAYS if self.rounds < 2 else 0
+        if self.rounds and self.ours and self.theirs and self.ours.size + self.theirs.size > 2:
+            # Against ports that vary one that is known is all but certain to succeed.
+            return self.theirs.size == 1, self.ours.size == 1
+        turn = (self.tries - 1) % WAYS if self.rounds < DISTRUSTING_ROUNDS else 0
         return turn in (2, 4), turn in (1, 4)
 
     @property
@@ -93,7 +98,8 @@ class GuessRecord:
     def fail(self, now: float) -> None:
         """An attempt was in vain."""
         if self.chance is None or self._is_exact:
-            delay = EXACT_DELAYS[min(max(self.tries, 1), len(EXACT_DELAYS)) - 1]
+            settled = max(0, self.tries - DISTRUSTING_ROUNDS * WAYS)
+            delay = EXACT_DELAYS[min(settled, len(EXACT_DELAYS) - 1)]
         else:
             most = FEW if self.chance >= LIKELY else MANY
             delay = GUESS_DELAY if self.tries < most else REST

@@ -380,7 +380,7 @@ class Node:
             self.registration.link.send(probe, now, endpoint, local)
         for to, check in self.guessing.take_messages():
             self._outbound.send_checks(to, [check], now)
-        released = self.guessing.sockets.take_released()
+        released = self.guessing.take_released()
         if released:
             self._events.append(SocketsReleased(released))
 
@@ -391,7 +391,6 @@ class Node:
         interval = self.lifetime.keepalive_interval
         if interval != self.registration.keepalive_interval:
             self.registration.keepalive_interval = interval
-            self.guessing.budget.set_lifetime(self.lifetime.lifetime)
             self.peers.set_keepalive_interval(interval)
 
     # Membership and candidates

@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 from tunnel.core.checks import Outgoing
 from tunnel.core.entry_budget import EntryBudget
+from tunnel.core.entry_lifetime import EntryLifetime
 from tunnel.core.fresh_sockets import FreshSockets
 from tunnel.core.guess_record import GuessRecord
 from tunnel.core.machine import RandomBytes, draw_number, earliest
@@ -115,6 +116,7 @@ class PortGuessing:
     ) -> None:
         self.sockets = FreshSockets()
         self.budget = EntryBudget()
+        self.entry_lifetime = EntryLifetime(random_bytes)
         self.may_guess = may_guess
         self.state = GuessState.IDLE
         self._own_key = own_key
@@ -141,6 +143,10 @@ class PortGuessing:
         probes, self._probes = self._probes, []
         return probes
 
+    def take_released(self) -> tuple[int, ...]:
+        """Sockets that are to be closed."""
+        return self.sockets.take_released() + self.entry_lifetime.take_released()
+
     def take_messages(self) -> list[Message]:
         """To be sealed for a peer."""
         messages, self._messages = self._messages, []
@@ -153,11 +159,15 @@ class PortGuessing:
         if self._attempt is not None:
             self._finish(self._attempt, now)
         self._records.clear()
+        self.entry_lifetime.restart()
 
     # From the network
 
     def receive_echoed(self, transaction: int, observed: Endpoint, now: float) -> bool:
         """The server's answer to a probe; whether it was one of ours."""
+        if self.entry_lifetime.receive(transaction):
+            self.budget.lifetime = self.entry_lifetime.seconds
+            return True
         if self._sampler is None or not self._sampler.receive(transaction, observed):
             return False
         if self._sampler.is_complete:
@@ -184,10 +194,12 @@ class PortGuessing:
     # The clock
 
     def get_timer(self) -> float | None:
-        return earliest((self._next_at, self._tidy_at))
+        return earliest((self._next_at, self._tidy_at, self.entry_lifetime.get_timer()))
 
     def handle_timer(self, peers: Iterable[Peer], now: float) -> None:
         attempt = self._attempt
+        self.entry_lifetime.handle_timer(now)
+        self.budget.lifetime = self.entry_lifetime.seconds
         if attempt is None:
             self._consider(peers, now)
         elif self.state is GuessState.SAMPLING and self._sampler is not None:
@@ -207,6 +219,9 @@ class PortGuessing:
     def _consider(self, peers: Iterable[Peer], now: float) -> None:
         """Begin with the pair that is due first, or see to it that we are woken when one is."""
         due_at: float | None = None
+        ports = self._server_ports()
+        if ports and self.may_guess:
+            self._probes += self.entry_lifetime.start(ports[0], now)
         for peer in peers:
             record = self.record(peer)
             if not self._is_stuck(peer, now):
@@ -275,7 +290,8 @@ class PortGuessing:
             self._decline(attempt, Refusal.OFF, now)
             return
         attempt.ours = ours
-        wanted = count_sockets(ours)
+        behaviour = self._nat.mapping(now).behaviour
+        wanted = count_sockets(ours, is_suspicion=behaviour == INDEPENDENT)
         self.sockets.release(attempt.locals[wanted:])
         attempt.locals = attempt.locals[:wanted]
         attempt.locals += self.sockets.take(wanted - len(attempt.locals))
@@ -398,7 +414,8 @@ class PortGuessing:
             return
         if ours.size > 1 or theirs.size > 1:
             self._guessed_at = now
-        most = min(self.budget.left(now), count_sends(ours, theirs.size, len(attempt.locals)))
+        sends = count_sends(ours, theirs.size, len(attempt.locals), attempt.their_sockets)
+        most = min(self.budget.left(now), sends)
         traversal = attempt.peer.traversal
         rtt = (traversal.relay.rtt if traversal.relay else None) or 0.0
         attempt.transaction = draw_number(self._random_bytes)

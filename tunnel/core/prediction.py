@@ -31,7 +31,9 @@ LARGEST_SHARE = 2
 """Of a block, half is used by datagrams that guess: it is all the ports a subscriber has."""
 LEAST_SENDS = 16
 SMALL_SENDS = 256
-"""The same against a range of 4096 ports or less, where 64 sockets make that plenty."""
+"""The same against a range of 4096 ports or less, where 64 sockets make that plenty, and where the
+peer sends from no more than SUSPICIOUS_SOCKETS."""
+SUSPICIOUS_SOCKETS = 200
 
 
 class Sample(NamedTuple):
@@ -105,22 +107,27 @@ def _predict_scattered(host: str, ports: Sequence[int]) -> PortRange:
     return PortRange(PredictionKind.SCATTERED, Endpoint(host, lowest), highest)
 
 
-def count_sockets(ours: PortRange) -> int:
+def count_sockets(ours: PortRange, *, is_suspicion: bool = False) -> int:
     """From how many sockets to send. Few where the block is small: it is all that the subscriber
-    has, and a closed socket holds its port until the NAT forgets it."""
+    has, and a closed socket holds its port until the NAT forgets it. Fewer where it is but a
+    suspicion that our ports vary: if they do not, and our router tracks what comes unasked, the
+    peer's pings make entries there as well."""
     if ours.kind is not PredictionKind.SCATTERED:
         return 1
     if ours.size <= 512:
         return 16 if ours.size <= 128 else 32
-    return 64 if ours.size <= 4096 else 400
+    if ours.size <= 4096:
+        return 64
+    return SUSPICIOUS_SOCKETS if is_suspicion else 400
 
 
-def count_sends(ours: PortRange, theirs_size: int, sockets: int) -> int:
+def count_sends(ours: PortRange, theirs_size: int, sockets: int, their_sockets: int = 1) -> int:
     """To how many endpoints to send, over all sockets."""
     if theirs_size == 1:
         return sockets
     if ours.kind is PredictionKind.EXACT:
-        return min(theirs_size, SMALL_SENDS if theirs_size <= 4096 else MAX_SENDS)
+        is_enough = theirs_size <= 4096 or their_sockets <= SUSPICIOUS_SOCKETS
+        return min(theirs_size, SMALL_SENDS if is_enough else MAX_SENDS)
     if ours.kind is PredictionKind.SEQUENTIAL:
         return min(ours.size, theirs_size)
     return min(MAX_SENDS, max(LEAST_SENDS, ours.size // LARGEST_SHARE))
@@ -139,7 +146,7 @@ def estimate_chance(ours: PortRange, theirs: PortRange, sockets: int, their_sock
     varying, steady, count = (
         (ours, theirs, sockets) if ours.size > 1 else (theirs, ours, their_sockets)
     )
-    probes = count_sends(steady, varying.size, 1)
+    probes = count_sends(steady, varying.size, 1, count)
     if probes >= varying.size:
         return 1.0
     return float(1 - (1 - min(1.0, count / varying.size)) ** probes)

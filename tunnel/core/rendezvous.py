@@ -358,7 +358,8 @@ class RendezvousServer:
         if is_stream(local):
             raise Malformed("probe on a stream")
         echoed = _echoed(probe.transaction, source, local)
-        if probe.answer_from != AnswerFrom.SAME:
+        is_later = probe.answer_from == AnswerFrom.SAME_LATER
+        if probe.answer_from != AnswerFrom.SAME and not is_later:
             answerer = self._vantage.answerer(local, probe.answer_from)
             if answerer is None:
                 raise Malformed("probe: no such socket to answer from")
@@ -366,7 +367,8 @@ class RendezvousServer:
                 raise AuthenticationFailed("probe: over the rate limit")
             self._send(registrant, echoed, now, source, answerer)
             return
-        self._send(registrant, echoed, now, source, local)
+        if not is_later:
+            self._send(registrant, echoed, now, source, local)
         delay = probe.delay / 1000
         if 0 < delay <= MAX_PROBE_DELAY and len(registrant.late_answers) < MAX_PROBES:
             registrant.late_answers.append((now + delay, echoed.pack(), source, local))

@@ -66,9 +66,7 @@ def plan_strikes(
         pings = [Strike(lead + at, theirs.first, locals_[0], False) for at in REPEATS]
         return [Strike(0.0, theirs.first, locals_[0], True), *pings]
     if ours.size == 1:
-        return _search(
-            ours, theirs, locals_[0], lead + their_sockets / OPENER_RATE, most, random_bytes
-        )
+        return _search(ours, theirs, locals_[0], their_sockets, lead, most, random_bytes)
     if theirs.size == 1:
         return _await(ours, theirs, locals_[:most], lead)
     return _meet(ours, theirs, locals_, lead, most, lifetime, random_bytes)
@@ -78,11 +76,13 @@ def _search(
     ours: PortRange,
     theirs: PortRange,
     local: int,
-    start: float,
+    their_sockets: int,
+    lead: float,
     most: int,
     random_bytes: RandomBytes,
 ) -> list[Strike]:
-    count = min(count_sends(ours, theirs.size, 1), most)
+    start = lead + their_sockets / OPENER_RATE  # After their openers.
+    count = min(count_sends(ours, theirs.size, 1, their_sockets), most)
     ports = _choose_ports(theirs, count, random_bytes)
     passes = 3 if count <= FEW else 2 if count <= 512 and count == theirs.size else 1
     length = max(PASS_SPACING, count / PING_RATE)

@@ -29,10 +29,10 @@ Keys are X25519 public keys. `rtt` is the node's measured round trip to the serv
 start at the same moment. `channel` 0: no relay. `network` is a secret tag shared by the members.
 Messages with a `serial` are notices: the server repeats them until they are acknowledged.
 A probe is answered with `echoed` at once and, if its delay in milliseconds is not 0, once more
-after it; it does not say where the node is. `answer from` is one of ``AnswerFrom``; the answer then
-leaves from there, at once only. `listener` is 0 for the server's first port and 1 for its second,
-always of the address that the message came to. `alternate` is the first port of another address of
-the server, of the same family.
+after it; it does not say where the node is. `answer from` is one of ``AnswerFrom``; from another
+socket the answer leaves at once only. `listener` is 0 for the server's first port and 1 for its
+second, always of the address that the message came to. `alternate` is the first port of another
+address of the server, of the same family.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ class AnswerFrom(enum.IntEnum):
     OTHER_PORT = 1
     OTHER_ADDRESS = 2
     """And the other port of it."""
+    SAME_LATER = 3
+    """As SAME, but only after the delay, not at once."""
 
 
 def _with_length(sealed: bytes) -> bytes:
