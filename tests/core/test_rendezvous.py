@@ -25,6 +25,7 @@ from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.relay import pack_relay, parse_relay
 from tunnel.wire.rendezvous import (
     Acknowledge,
+    AnswerFrom,
     Asked,
     Echo,
     Echoed,
@@ -317,6 +318,18 @@ def test_a_probe_is_answered_twice_and_moves_nothing() -> None:
     assert b.take(Echoed) == [Echoed(5, 0, socket)]
     town.advance(60)
     assert b.take(Echoed) == []
+
+
+def test_a_probe_that_asks_for_a_late_answer_gets_no_other() -> None:
+    town = Town()
+    _, b = pair(town)
+    socket = Endpoint("203.0.113.2", 50_001)
+    b.move(socket)
+    b.send(Probe(5, 20_000, AnswerFrom.SAME_LATER))
+    town.advance(19.9)
+    assert b.take(Echoed) == []
+    town.advance(0.2)
+    assert b.take(Echoed) == [Echoed(5, 0, socket)]
 
 
 def test_late_answers_are_bounded() -> None:

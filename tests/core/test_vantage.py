@@ -13,7 +13,7 @@ from tunnel.wire.rendezvous import AnswerFrom, Echoed, Probe, Registered
 
 SECOND = Endpoint("198.51.100.2", 12345)
 V6, OTHER_V6 = Endpoint("2001:db8::1", 12345), Endpoint("2001:db8::2", 12345)
-SAME, OTHER_PORT, OTHER_ADDRESS = AnswerFrom
+SAME, OTHER_PORT, OTHER_ADDRESS, SAME_LATER = AnswerFrom
 
 
 @pytest.mark.parametrize(
