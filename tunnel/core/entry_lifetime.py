@@ -50,6 +50,10 @@ class EntryLifetime:
         self._released: tuple[int, ...] = ()
 
     @property
+    def is_known(self) -> bool:
+        return self.state in (EntryState.SHORT, EntryState.LONG)
+
+    @property
     def seconds(self) -> float:
         if self.state is EntryState.SHORT:
             return SHORT_LIFETIME

@@ -68,6 +68,8 @@ LINGER = 1.0
 """Seconds after a path is proven during which answers to other guesses may still come in."""
 AFTERMATH = 2.0
 """Seconds to wait after the last datagram."""
+PROVISIONAL_TIME = 35.0
+"""Seconds of an attempt that begins before it is known how long an entry lasts."""
 TIDY_INTERVAL = 30.0
 TTL_STEP, HIGHEST_TTL = 2, 12
 """Openers that died before our own outer NAT did nothing: once every way of trying has been in
@@ -433,7 +435,9 @@ class PortGuessing:
         )
         rounds = self.record(attempt.peer).rounds
         opener_ttl = min(traversal.opener_ttl + TTL_STEP * rounds, HIGHEST_TTL)
-        for at, endpoint, local, is_opener in planned:
+        # At a pace for the lifetime assumed; soon there will be a better one.
+        horizon = float("inf") if self.entry_lifetime.is_known else PROVISIONAL_TIME
+        for at, endpoint, local, is_opener in (one for one in planned if one.at <= horizon):
             payload, ttl = (None, opener_ttl) if is_opener else (ping, None)
             attempt.strikes.append((now + delay + at, Outgoing(endpoint, payload, local, ttl)))
         last = attempt.strikes[-1][0] if attempt.strikes else now
