@@ -4,23 +4,21 @@ WebSocket on 443 where only that passes; and over UDP again when it does."""
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from .host import Host
 from .lab import Lab
-from .process import Process
 from .router import Router
 from .traffic import FileServer, accepts, ping_reaches, ping_stream
 from .wait import wait_until
+from .web import WebServer, make_certificate
 from .world import PATIENCE, PORT, PUNCHTUN, Node, World
 
 pytestmark = pytest.mark.root
 
 MEGABYTE = 1_000_000
-NAME = "vps.example.test"
 
 
 class Office:
@@ -141,59 +139,6 @@ def test_server_url_with_options(lab: Lab, tmp_path: Path) -> None:
         assert vps.run(run, check=False).returncode == 2
 
 
-class WebServer:
-    """nginx with TLS on 443 before the server's WebSocket, as docs/tcp-and-https.md has it."""
-
-    def __init__(self, host: Host, folder: Path, backend: int) -> None:
-        folder.mkdir()
-        self.certificate = folder / "cert.pem"
-        make_certificate(folder, NAME, host.ip4)
-        (folder / "nginx.conf").write_text(f"""
-            daemon off;
-            pid {folder}/nginx.pid;
-            error_log stderr;
-            worker_processes 1;
-            events {{ worker_connections 64; }}
-            http {{
-                access_log off;
-                client_body_temp_path {folder}/body;
-                proxy_temp_path {folder}/proxy;
-                fastcgi_temp_path {folder}/fastcgi;
-                uwsgi_temp_path {folder}/uwsgi;
-                scgi_temp_path {folder}/scgi;
-                server {{
-                    listen 443 ssl;
-                    server_name {NAME};
-                    ssl_certificate {folder}/cert.pem;
-                    ssl_certificate_key {folder}/key.pem;
-                    location = /punchtun {{
-                        proxy_pass http://127.0.0.1:{backend};
-                        proxy_http_version 1.1;
-                        proxy_set_header Upgrade $http_upgrade;
-                        proxy_set_header Connection "upgrade";
-                        proxy_set_header Host $host;
-                        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                        proxy_buffering off;
-                    }}
-                }}
-            }}
-            """)
-        self.process: Process = host.popen(["nginx", "-e", "stderr", "-c", f"{folder}/nginx.conf"])
-
-
-def make_certificate(folder: Path, name: str, address: str) -> None:
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", f"/CN={name}"),
-            *("-addext", f"subjectAltName=DNS:{name},IP:{address}"),
-            *("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")),
-        ],
-        check=True,
-        capture_output=True,
-    )
-
-
 @pytest.mark.parametrize("is_behind_nginx", [True, False])
 def test_only_https_passes(lab: Lab, office: Office, tmp_path: Path, is_behind_nginx: bool) -> None:
     world = World(lab, tmp_path)
@@ -204,7 +149,7 @@ def test_only_https_passes(lab: Lab, office: Office, tmp_path: Path, is_behind_n
     else:
         folder = tmp_path / "tls"
         folder.mkdir()
-        make_certificate(folder, NAME, vps.ip4)
+        make_certificate(folder, vps.ip4)
         certificate = folder / "cert.pem"
         files = ["--tls-cert", str(certificate), "--tls-key", str(folder / "key.pem")]
         world.start_server("--http", "[::]:443", *files, host=vps)

@@ -94,6 +94,15 @@ class Download:
         return len(content)
 
 
+# http.server asks the DNS for its own name, and here nobody answers: that takes many seconds.
+_SERVE = """
+import http.server, socket, sys
+socket.getfqdn = str
+files = http.server.SimpleHTTPRequestHandler
+http.server.test(files, port=int(sys.argv[1]), bind=sys.argv[2])
+"""
+
+
 class FileServer:
     """`python -m http.server` with one file of random bytes, at an address of the host."""
 
@@ -107,7 +116,7 @@ class FileServer:
         self._folder = folder
         self._fetched = 0
         port = str(self.PORT)
-        argv = [sys.executable, "-m", "http.server", port, "--bind", address]
+        argv = [sys.executable, "-c", _SERVE, port, address]
         self.process = host.popen(argv, cwd=folder)
         authority = f"[{address}]" if ":" in address else address
         self.url = f"http://{authority}:{port}/file"
