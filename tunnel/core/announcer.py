@@ -35,6 +35,10 @@ class Announcer:
         self._port = port
         self._gathered_from = None
 
+    def set_port(self, port: int) -> None:
+        self._port = port
+        self._gathered_from = None
+
     def gather(self, reflexive: Sequence[Endpoint]) -> bool:
         """Bring `candidates` up to date; whether they have changed."""
         # Asked after every input, answered differently after very few of them.

@@ -146,7 +146,7 @@ class InvitationRedeemed:
 @dataclass(frozen=True, slots=True)
 class RebindWanted:
     """Punching fails again and again from this local port: a poisoned entry in some router's table
-    may be why. Bind another port and call ``Node.network_changed``."""
+    may be why. Bind another port and call ``Node.rebound``."""
 
 
 @dataclass(frozen=True, slots=True)

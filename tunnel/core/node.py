@@ -162,6 +162,14 @@ class Node:
                     peer.traversal.call_peer(now)
         self._collect(now)
 
+    def rebound(self, port: int, now: float) -> None:
+        """Another socket, on `port`, has taken the place of the one in use, in the same network."""
+        self._announcer.set_port(port)
+        self._announce(now)
+        self.registration.refresh(now)
+        self._punch_all(now, "another port")
+        self._collect(now)
+
     def ledger_saved(self, now: float) -> None:
         """The ledger is safe on disk: answer the joiners that waited for it."""
         for grant in self.inviter.take_grants():
@@ -305,6 +313,9 @@ class Node:
         self.lifetime.restart(now)
         self.guessing.reset(now)
         self.nat.restart(now)
+        self._punch_all(now, cause)
+
+    def _punch_all(self, now: float, cause: str) -> None:
         for peer in self.peers:
             if peer.session.is_established(now):
                 peer.traversal.punch(now, cause)

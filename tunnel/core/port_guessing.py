@@ -292,8 +292,10 @@ class PortGuessing:
             self._decline(attempt, Refusal.OFF, now)
             return
         attempt.ours = ours
-        behaviour = self._nat.mapping(now).behaviour
-        wanted = count_sockets(ours, is_suspicion=behaviour == INDEPENDENT)
+        seems = predict(samples)
+        seems_steady = seems is not None and seems.kind is PredictionKind.EXACT
+        is_suspicion = seems_steady and self._nat.mapping(now).behaviour != ADDRESS
+        wanted = count_sockets(ours, is_suspicion=is_suspicion)
         self.sockets.release(attempt.locals[wanted:])
         attempt.locals = attempt.locals[:wanted]
         attempt.locals += self.sockets.take(wanted - len(attempt.locals))

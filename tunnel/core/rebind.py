@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from tunnel.core.peer import Peer
 
-FAILURES = 3
-"""Punches of one pair that must have failed."""
+FAILURES = 6
+"""Punches of one pair that must have failed: more than a minute of other attempts."""
 SPACING = 300.0
 """Seconds to the next rebind; twice as long to each following one."""
 MAX_DOUBLINGS = 6

@@ -170,8 +170,7 @@ class NodeDriver:
         socket = UdpSocket(None, 0)
         self._loop.replace_socket(0, socket)
         self._socket = socket
-        interfaces = self._interfaces
-        self.command(lambda now: self.node.network_changed(interfaces, socket.port, now))
+        self.command(partial(self.node.rebound, socket.port))
         if self._port_mapping is not None:
             gevent.spawn(self._port_mapping.network_changed, socket.port)
         return socket.port
