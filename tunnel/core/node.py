@@ -387,6 +387,7 @@ class Node:
 
     def _guess(self, now: float) -> None:
         self.peers.set_opener_ttl(self.hops.opener_ttl)
+        self.guessing.measure(now)
         for probe, endpoint, local in self.guessing.take_probes():
             self.registration.link.send(probe, now, endpoint, local)
         for to, check in self.guessing.take_messages():

@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from tunnel.core.checks import Outgoing
 from tunnel.core.entry_budget import EntryBudget
-from tunnel.core.entry_lifetime import EntryLifetime
+from tunnel.core.entry_lifetime import EntryLifetime, EntryState
 from tunnel.core.fresh_sockets import FreshSockets
 from tunnel.core.guess_record import GuessRecord
 from tunnel.core.machine import RandomBytes, draw_number, earliest
@@ -163,6 +163,12 @@ class PortGuessing:
         self._records.clear()
         self.entry_lifetime.restart()
 
+    def measure(self, now: float) -> None:
+        """Find out how long an entry lasts, if that is not known and the server is there."""
+        if self.may_guess and self.entry_lifetime.state is EntryState.UNKNOWN:
+            for port in self._server_ports()[:1]:
+                self._probes += self.entry_lifetime.start(port, now)
+
     # From the network
 
     def receive_echoed(self, transaction: int, observed: Endpoint, now: float) -> bool:
@@ -221,9 +227,6 @@ class PortGuessing:
     def _consider(self, peers: Iterable[Peer], now: float) -> None:
         """Begin with the pair that is due first, or see to it that we are woken when one is."""
         due_at: float | None = None
-        ports = self._server_ports()
-        if ports and self.may_guess:
-            self._probes += self.entry_lifetime.start(ports[0], now)
         for peer in peers:
             record = self.record(peer)
             if not self._is_stuck(peer, now):
