@@ -73,7 +73,8 @@ def test_registered() -> None:
     node.connect()
     assert node.is_connected
     node.register(7)
-    assert node.heard == [Registered(7, node.endpoint, ALTERNATE.port, int(LIFETIME))]
+    time = int(town.clock.wall() * 1e6)
+    assert node.heard == [Registered(7, node.endpoint, ALTERNATE.port, int(LIFETIME), None, time)]
     assert town.server.status(town.clock.now)["nodes"] == 1
 
 

@@ -85,25 +85,26 @@ def test_no_secret_is_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sides", "state", "reason"),
+    ("sides", "state", "code"),
     [
         ((Nat(), Nat()), "direct", None),
-        ((varying(), varying()), "relayed", "no candidate of the peer answers our checks"),
+        ((varying(), varying()), "relayed", "both-scattered"),
     ],
 )
-def test_direct_and_relayed(sides: tuple[Side, Side], state: str, reason: str | None) -> None:
+def test_direct_and_relayed(sides: tuple[Side, Side], state: str, code: str | None) -> None:
     world = pair(*sides)
     world.net.run_for(10)
     (peer,) = status(world)["peers"]  # type: ignore[misc]
     assert peer["state"] == state  # type: ignore[has-type]
     path, why = peer["path"], peer["why_not_direct"]  # type: ignore[has-type]
     assert path["rtt_ms"] > 0
-    if reason is None:
+    if code is None:
         assert why is None
         assert path["kind"] != "relayed"
     else:
         assert path["remote"] == "relay"
-        assert why["reason"] == reason
+        assert why["code"] == code
+        assert why["reason"]
         assert why["evidence"]
         assert why["fix"]
 

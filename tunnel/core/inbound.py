@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from tunnel.core.announcer import Announcer
+from tunnel.core.disclosure import Disclosure
 from tunnel.core.events import Event, PeerGone
 from tunnel.core.fresh_sockets import FIRST_FRESH
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
@@ -49,6 +50,7 @@ from tunnel.wire.handshake import (
     parse_cookie_reply,
     parse_response,
 )
+from tunnel.wire.nature import Nature
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import RELAY, pack_relay, parse_relay
 from tunnel.wire.rendezvous import Echoed
@@ -69,6 +71,7 @@ class Inbound:
         introductions: IntroductionReceiver,
         lifetime: LifetimeProbe,
         guessing: PortGuessing,
+        disclosure: Disclosure,
         nat: NatDiscovery,
         witness: Witness,
         outbound: Outbound,
@@ -81,6 +84,7 @@ class Inbound:
         self._introductions = introductions
         self._lifetime = lifetime
         self._guessing = guessing
+        self._disclosure = disclosure
         self._nat = nat
         self._witness = witness
         self._outbound = outbound
@@ -236,6 +240,8 @@ class Inbound:
             traversal.receive_call(CallMe(check.start, admitted), now)
         elif isinstance(check, Prediction):
             self._receive_prediction(check, peer, source, now)
+        elif isinstance(check, Nature):
+            self._disclosure.receive(check, peer, now)
         else:
             self._lose_peer(peer, "it said good-bye")
 

@@ -13,6 +13,8 @@ from typing import Any
 from tunnel.core.announcer import Announcer
 from tunnel.core.checks import Outgoing
 from tunnel.core.configuration import LocalInterface, NodeConfig
+from tunnel.core.diagnosis import Diagnosis, diagnose
+from tunnel.core.disclosure import Disclosure
 from tunnel.core.events import (
     Event,
     PathChanged,
@@ -32,6 +34,7 @@ from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest
 from tunnel.core.membership import InvitationLedger
 from tunnel.core.nat import NatDiscovery
 from tunnel.core.outbound import Outbound
+from tunnel.core.pair_facts import gather_pair
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
@@ -101,6 +104,7 @@ class Node:
         self.guessing = PortGuessing(
             own_key, self.registration, self.nat, random_bytes, may_guess=config.may_guess
         )
+        self.disclosure = Disclosure(config, self.registration, self.nat, self._announcer)
         self._rebind_policy = RebindPolicy()
         self._events: deque[Event] = deque()
         self._outbound = Outbound(self.registration, self._announcer)
@@ -114,6 +118,7 @@ class Node:
             introductions=introductions,
             lifetime=self.lifetime,
             guessing=self.guessing,
+            disclosure=self.disclosure,
             nat=self.nat,
             witness=self._witness,
             outbound=self._outbound,
@@ -291,7 +296,7 @@ class Node:
 
     def get_timer(self) -> float | None:
         times = [self.registration.get_timer(), self.lifetime.get_timer(), self.nat.get_timer()]
-        times.append(self.guessing.get_timer())
+        times += [self.guessing.get_timer(), self.disclosure.get_timer()]
         times += [peer.get_timer() for peer in self.peers]
         return earliest(times)
 
@@ -302,6 +307,7 @@ class Node:
         for peer in self.peers:
             peer.handle_timer(now)
         self.guessing.handle_timer(self.peers, now)
+        self.disclosure.handle_timer(self.peers, now)
         may_rebind = self.config.may_rebind and self.registration.is_connected
         may_rebind = may_rebind and not self.registration.is_udp_blocked
         if may_rebind and self._rebind_policy.is_due(self.peers, now):
@@ -350,6 +356,8 @@ class Node:
         self._events.extend(self.peers.take_events())
         self._measure_lifetime(now)
         self._guess(now)
+        for to, payload in self.disclosure.take_messages():
+            self._outbound.send(to, payload, now)
         self._outbound.add(self.nat.take_transmits(now))
         self._events.extend(self.nat.take_events())
         for peer in self.peers:
@@ -380,6 +388,8 @@ class Node:
         for to, endpoint, payload in self._witness.take_messages():
             local = to.traversal.local_of(endpoint)
             self._outbound.send_checks(to, [Outgoing(endpoint, payload, local)], now)
+        if self._events:
+            self.disclosure.wake(now)
         # First what tells the server where we are: then it relays what follows.
         self._outbound.add(self.registration.datagrams_to_send())
         for peer in self.peers:
@@ -425,5 +435,17 @@ class Node:
     def status(self, now: float) -> dict[str, Any]:
         """A snapshot for people and programs; the format of ``punchtun status --json``."""
         return describe_node(
-            self.config, self.registration, self.lifetime, self.nat, self.peers, self.drops, now
+            self.config,
+            self.registration,
+            self.lifetime,
+            self.nat,
+            [(peer, self.diagnose(peer, now)) for peer in self.peers],
+            self.drops,
+            now,
         )
+
+    def diagnose(self, peer: Peer, now: float) -> Diagnosis | None:
+        """Why the pair is not direct; None if it is."""
+        own = self._announcer.candidates or ()
+        record, nature = self.guessing.record(peer), self.disclosure.nature(now)
+        return diagnose(gather_pair(peer, nature, own, record, self.registration, now))

@@ -29,6 +29,7 @@ from tunnel.wire.certificate import Certificate
 from tunnel.wire.check import Missing, Pong
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.icmp import answer_too_big
+from tunnel.wire.nature import Nature
 from tunnel.wire.transport import parse_header
 
 MAX_STAGED = 64
@@ -88,6 +89,8 @@ class Peer:
         """From an earlier run: tried when there is nothing better."""
         self.observed_hosts: tuple[str, ...] = ()
         """Where the server saw it last: addresses that are really its own."""
+        self.nature: Nature | None = None
+        """What it has said of its own place in the network."""
         self.counters = Counters()
         self.outages: deque[dict[str, Any]] = deque(maxlen=MAX_OUTAGES)
         self.staged: deque[bytes] = deque(maxlen=MAX_STAGED)

@@ -79,6 +79,8 @@ class Registration:
         """Endpoint of the server, other than the one we register with → where that sees us, since
         our mapping last moved."""
         self.alternate_port: int | None = None
+        self.clock_offset: float | None = None
+        """Seconds that our wall clock was ahead of the server's when it registered us last."""
         self.keepalive_interval = KEEPALIVE_INTERVAL
         self._network_tag = network_tag
         self._random_bytes = random_bytes
@@ -361,6 +363,9 @@ class Registration:
         if self.link.endpoint is None:
             return
         self.state = RegistrationState.CONNECTED
+        if message.wall_time is not None:
+            # It left the server half a round trip ago, of which it makes no odds.
+            self.clock_offset = self.link.wall_clock() - message.wall_time / 1e6
         before = self.main_observed or UNOBSERVED
         self._note_main(message.observed, now)
         if not self._is_told or before != message.observed:

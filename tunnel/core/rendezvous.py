@@ -311,6 +311,7 @@ class RendezvousServer:
             self.config.alternate_port,
             int(LIFETIME),
             None if is_on_stream else self._vantage.alternate(local),
+            max(0, int(self._wall_clock() * 1e6)),
         )
         self._send(registrant, registered, now)
         if has_news:

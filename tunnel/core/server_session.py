@@ -62,6 +62,7 @@ class ServerSession:
             wall_clock=wall_clock,
             times=SERVER_TIMES,
         )
+        self.wall_clock = wall_clock
         self.endpoints: tuple[Endpoint, ...] = ()
         self.endpoint: Endpoint | None = None
         """The one that answered first."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tunnel.core.configuration import NodeConfig
+from tunnel.core.diagnosis import Diagnosis
 from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.nat import NatDiscovery
 from tunnel.core.path import RELAYED, Path
@@ -18,7 +19,7 @@ def describe_node(
     registration: Registration,
     lifetime: LifetimeProbe,
     nat: NatDiscovery,
-    peers: Iterable[Peer],
+    peers: Iterable[tuple[Peer, Diagnosis | None]],
     drops: Mapping[str, int],
     now: float,
 ) -> dict[str, Any]:
@@ -53,14 +54,14 @@ def describe_node(
             "keepalive_s": registration.keepalive_interval,
         },
         "peers": [
-            describe_peer(peer, now, config.mtu)
-            for peer in sorted(peers, key=lambda peer: peer.name)
+            describe_peer(peer, diagnosis, now, config.mtu)
+            for peer, diagnosis in sorted(peers, key=lambda pair: pair[0].name)
         ],
         "drops": dict(drops),
     }
 
 
-def describe_peer(peer: Peer, now: float, mtu: int) -> dict[str, Any]:
+def describe_peer(peer: Peer, diagnosis: Diagnosis | None, now: float, mtu: int) -> dict[str, Any]:
     state = peer.state(now)
     traversal, counters = peer.traversal, peer.counters
     age = peer.session.handshake_age(now)
@@ -71,7 +72,7 @@ def describe_peer(peer: Peer, now: float, mtu: int) -> dict[str, Any]:
         "addresses": [str(interface.ip) for interface in peer.certificate.addresses],
         "state": state,
         "path": None if path is None else _describe_path(peer, path, now, mtu),
-        "why_not_direct": _explain(peer, state, now),
+        "why_not_direct": None if diagnosis is None else diagnosis.describe(),
         "handshake_age_s": None if age is None else round(age, 1),
         "rx_bytes": counters.rx_bytes,
         "tx_bytes": counters.tx_bytes,
@@ -96,33 +97,6 @@ def _describe_path(peer: Peer, path: Path, now: float, mtu: int) -> dict[str, An
         "rtt_ms": _milliseconds(path.rtt),
         "mtu": mtu if path.mtu.limit is None else path.mtu.limit,
         "since_s": round(now - (since if since is not None else path.created_at), 1),
-    }
-
-
-def _explain(peer: Peer, state: str, now: float) -> dict[str, str] | None:
-    """Why the pair is not direct, from what this node knows by itself."""
-    if state == "direct":
-        return None
-    if state == "offline":
-        return {
-            "reason": "the peer is offline",
-            "evidence": "the server does not know it and it answers nowhere",
-            "fix": "start punchtun there; `punchtun status` on it tells what it lacks",
-        }
-    if state == "connecting":
-        return {
-            "reason": "keys are still being agreed",
-            "evidence": f"{peer.session.handshakes} handshakes completed",
-            "fix": "wait a few seconds",
-        }
-    traversal = peer.traversal
-    return {
-        "reason": "no candidate of the peer answers our checks",
-        "evidence": f"{traversal.checks.pings} checks in {traversal.punches} punches to "
-        f"{len(traversal.paths())} endpoints",
-        "fix": "punching goes on by itself; if it stays so, one of the two NATs maps every "
-        "destination to another port: forward a UDP port to one of the machines "
-        "and start it with --listen-port",
     }
 
 

@@ -15,6 +15,7 @@ check. An empty payload is a keep-alive.
     seen        | 8 | 0 0 0 | member (32) | its endpoint (18) |
     prediction  | 9 | phase | kind | wish | attempt (4) | sockets (2) | start (2)
                 | first endpoint (18) | last port (2) |
+    nature      | 10 | see ``nature.py`` |
 
 A pong carries a transaction of its own (`reply`); the confirm echoes it. So three messages prove
 the path to both ends. `observed` is where the ping came from, :: and port 0 when it was relayed.
@@ -38,6 +39,7 @@ from typing import NamedTuple
 from tunnel.errors import Malformed
 from tunnel.wire.candidate import Candidate, pack_candidates, parse_candidates
 from tunnel.wire.endpoint import ENDPOINT_LENGTH, Endpoint, pack_endpoint, unpack_endpoint
+from tunnel.wire.nature import NATURE, Nature, parse_nature
 
 PING = 1
 PONG = 2
@@ -188,7 +190,7 @@ def is_padded_ping(payload: bytes) -> bool:
     return len(payload) > _TRANSACTION.size and payload[0] == PING
 
 
-Check = Ping | Pong | Confirm | CallMe | GoodBye | Missing | Where | Seen | Prediction
+Check = Ping | Pong | Confirm | CallMe | GoodBye | Missing | Where | Seen | Prediction | Nature
 
 
 def parse_check(payload: bytes) -> Check:
@@ -209,6 +211,8 @@ def parse_check(payload: bytes) -> Check:
         return Where(member) if kind == WHERE else Seen(member, unpack_endpoint(endpoint))
     if kind == PREDICTION and len(payload) >= _PREDICTION.size:
         return _parse_prediction(payload)
+    if kind == NATURE:
+        return parse_nature(payload)
     if kind == CALL_ME:
         _, _, start = _CALL_ME.unpack_from(payload)
         return CallMe(start, parse_candidates(payload[_CALL_ME.size :]))

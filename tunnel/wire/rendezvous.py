@@ -14,7 +14,7 @@ Node → server::
 Server → node::
 
     registered   | 0x81 | 0 | alternate port (2) | sequence (4) | observed (18) | lifetime (2) |
-                 | alternate (18), may be missing |
+                 | alternate (18), may be missing | wall time (8), may be missing |
     echoed       | 0x82 | listener | 0 0 | transaction (8) | observed (18) |
     introduction | 0x83 | 0 | start (2) | serial (4) | peer rtt (4) | channel (4) | peer (32)
                  | observed (18) | length (2) | announcement |
@@ -32,7 +32,8 @@ A probe is answered with `echoed` at once and, if its delay in milliseconds is n
 after it; it does not say where the node is. `answer from` is one of ``AnswerFrom``; from another
 socket the answer leaves at once only. `listener` is 0 for the server's first port and 1 for its
 second, always of the address that the message came to. `alternate` is the first port of another
-address of the server, of the same family.
+address of the server, of the same family; :: and port 0 are none. `wall time` is the server's, in
+microseconds since the Unix epoch.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ _GONE = struct.Struct("<II32s")
 _ASKED = struct.Struct("<IIQ32s")
 _GRANTED = struct.Struct("<IIQ")
 _REFUSED = struct.Struct("<BBxxQ")
+_NONE = Endpoint("::", 0)
 
 
 class RefusalReason(enum.IntEnum):
@@ -169,12 +171,16 @@ class Registered(NamedTuple):
     lifetime: int
     """Seconds without a word after which the server forgets the node."""
     alternate: Endpoint | None = None
+    wall_time: int | None = None
+    """The server's, in microseconds since the Unix epoch."""
 
     def pack(self) -> bytes:
         observed = pack_endpoint(self.observed)
-        alternate = b"" if self.alternate is None else pack_endpoint(self.alternate)
+        tail = b"" if self.alternate is None else pack_endpoint(self.alternate)
+        if self.wall_time is not None:
+            tail = (tail or pack_endpoint(_NONE)) + self.wall_time.to_bytes(8, "little")
         port, sequence = self.alternate_port, self.sequence
-        return _REGISTERED.pack(0x81, port, sequence, observed, self.lifetime) + alternate
+        return _REGISTERED.pack(0x81, port, sequence, observed, self.lifetime) + tail
 
 
 class Echoed(NamedTuple):
@@ -288,16 +294,26 @@ def parse_from_node(payload: bytes) -> FromNode:
     raise Malformed("message kind")
 
 
+def _parse_registered_tail(tail: bytes) -> tuple[Endpoint | None, int | None]:
+    """Alternate and wall time. Servers with one address left the first out, older ones both."""
+    if len(tail) < ENDPOINT_LENGTH:
+        return None, None
+    alternate = unpack_endpoint(tail[:ENDPOINT_LENGTH])
+    time = tail[ENDPOINT_LENGTH : ENDPOINT_LENGTH + 8]
+    return (
+        None if alternate == _NONE else alternate,
+        int.from_bytes(time, "little") if len(time) == 8 else None,
+    )
+
+
 def parse_from_server(payload: bytes) -> FromServer:
     """A message of the server. Raises Malformed."""
     try:
         match payload[0] if payload else 0:
             case 0x81:
                 _, port, sequence, observed, lifetime = _REGISTERED.unpack_from(payload)
-                rest = payload[_REGISTERED.size : _REGISTERED.size + ENDPOINT_LENGTH]
-                # Servers with one address leave it out.
-                other = unpack_endpoint(rest) if len(rest) == ENDPOINT_LENGTH else None
-                return Registered(sequence, unpack_endpoint(observed), port, lifetime, other)
+                tail = _parse_registered_tail(payload[_REGISTERED.size :])
+                return Registered(sequence, unpack_endpoint(observed), port, lifetime, *tail)
             case 0x82:
                 _, listener, transaction, observed = _ECHOED.unpack_from(payload)
                 return Echoed(transaction, listener, unpack_endpoint(observed))

@@ -1,0 +1,180 @@
+"""What we tell peers of our own place in the network, and when.
+
+Each is told when there is a session with it (or with its next process), when what is known has
+changed, and when it asks, which it does as long as it does not know. What is new is said once more
+a little later, for datagrams get lost.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tunnel.core.announcer import Announcer
+from tunnel.core.candidates import is_public
+from tunnel.core.configuration import NodeConfig
+from tunnel.core.machine import earliest
+from tunnel.core.nat import NatDiscovery
+from tunnel.core.nat_mapping import ADDRESS, ADDRESS_AND_PORT, INDEPENDENT
+from tunnel.core.peer import Peer
+from tunnel.core.registration import Registration
+from tunnel.wire.candidate import CandidateKind
+from tunnel.wire.nature import Behaviour, MappingState, Nature
+
+LOOK_AFTER = 0.3
+"""Seconds from any event to the look whether there is something to tell: more follow the first."""
+SPACING = 10.0
+"""Seconds from one to the next that is told a peer because something has changed."""
+REPEAT_AFTER = 3.0
+"""Seconds until what is new is said once more; until a peer that has said nothing is asked again,
+twice as long each time."""
+MAX_ASKS = 5
+"""How often a peer is asked that does not answer: older ones never do."""
+ANSWER_SPACING = 1.0
+
+_BEHAVIOURS = {
+    None: Behaviour.UNKNOWN,
+    INDEPENDENT: Behaviour.ENDPOINT_INDEPENDENT,
+    ADDRESS: Behaviour.ADDRESS_DEPENDENT,
+    ADDRESS_AND_PORT: Behaviour.ADDRESS_AND_PORT_DEPENDENT,
+}
+
+
+class Message(NamedTuple):
+    to: Peer
+    payload: bytes
+
+
+@dataclass
+class _Told:
+    """What a peer was told last."""
+
+    nature: Nature
+    instance: int | None
+    """Of the peer's process."""
+    at: float
+    is_repeated: bool = False
+    asks: int = 0
+    is_asked: bool = False
+    """Whether it has asked since."""
+
+
+class Disclosure:
+    def __init__(
+        self,
+        config: NodeConfig,
+        registration: Registration,
+        nat: NatDiscovery,
+        announcer: Announcer,
+    ) -> None:
+        self.port_mapping = MappingState.UNKNOWN if config.port_mapping else MappingState.OFF
+        """What the driver has said of it."""
+        self._config = config
+        self._registration = registration
+        self._nat = nat
+        self._announcer = announcer
+        self._told: dict[bytes, _Told] = {}
+        self._look_at: float | None = None
+        self._messages: list[Message] = []
+
+    # What the owner asks
+
+    def nature(self, now: float) -> Nature:
+        """What is known of ourselves."""
+        hops = self._nat.hops
+        return Nature(
+            mapping=_BEHAVIOURS[self._nat.mapping(now).behaviour],
+            filtering=_BEHAVIOURS[self._nat.filtering.behaviour],
+            hairpin=self._nat.hairpin.works,
+            has_nat=self._nat.present(),
+            port_mapping=self.port_mapping,
+            routers=sum(1 for router in hops.routers if router and not _is_public(router)),
+            is_udp_blocked=self._registration.is_udp_blocked,
+            guesses_not=not self._config.may_guess,
+            has_fixed_port=not self._config.may_rebind,
+            has_ipv6=self._has_ipv6(),
+            has_carrier_nat=any("carrier" in sentence for sentence in hops.evidence()),
+        )
+
+    def take_messages(self) -> list[Message]:
+        """To be sent by the routes of each."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    # Commands
+
+    def wake(self, now: float) -> None:
+        """Something has happened that may be worth telling."""
+        self._look_at = earliest((self._look_at, now + LOOK_AFTER))
+
+    def receive(self, nature: Nature, peer: Peer, now: float) -> None:
+        """What a peer says of itself."""
+        peer.nature = nature._replace(wants_answer=False)
+        told = self._told.get(peer.key.data)
+        if nature.wants_answer and told is not None:
+            told.is_asked = True
+            self.wake(now)
+
+    # The clock
+
+    def get_timer(self) -> float | None:
+        return self._look_at
+
+    def handle_timer(self, peers: Iterable[Peer], now: float) -> None:
+        if self._look_at is None or now < self._look_at:
+            return
+        self._look_at = None
+        nature = self.nature(now)
+        for peer in peers:
+            if not peer.has_keys or not peer.traversal.routes(now):
+                continue  # When there are, that is an event.
+            due_at = self._due_at(peer, nature, now)
+            if due_at is not None and now >= due_at:
+                self._tell(peer, nature, now)
+                due_at = self._due_at(peer, nature, now)
+            self._look_at = earliest((self._look_at, due_at))
+
+    # Inside
+
+    def _due_at(self, peer: Peer, nature: Nature, now: float) -> float | None:
+        told = self._told.get(peer.key.data)
+        if told is None or told.instance != peer.instance:
+            return now
+        times: list[float | None] = []
+        if told.nature != nature:
+            times.append(told.at + SPACING)
+        if not told.is_repeated:
+            times.append(told.at + REPEAT_AFTER)
+        if told.is_asked:
+            times.append(told.at + ANSWER_SPACING)
+        if peer.nature is None and told.asks < MAX_ASKS:
+            times.append(told.at + REPEAT_AFTER * 2**told.asks)
+        return earliest(times)
+
+    def _tell(self, peer: Peer, nature: Nature, now: float) -> None:
+        told, is_asking = self._told.get(peer.key.data), peer.nature is None
+        is_same_process = told is not None and told.instance == peer.instance
+        asks = told.asks if told is not None and is_same_process else 0
+        self._told[peer.key.data] = _Told(
+            nature,
+            peer.instance,
+            now,
+            is_repeated=is_same_process and told is not None and told.nature == nature,
+            asks=asks + is_asking,
+        )
+        payload = nature._replace(wants_answer=is_asking).pack()
+        self._messages.append(Message(peer, payload))
+
+    def _has_ipv6(self) -> bool:
+        return any(
+            candidate.kind is CandidateKind.HOST
+            and candidate.endpoint.is_ipv6
+            and _is_public(candidate.endpoint.host)
+            for candidate in self._announcer.candidates or ()
+        )
+
+
+def _is_public(host: str) -> bool:
+    return is_public(ipaddress.ip_address(host))
