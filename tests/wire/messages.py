@@ -464,7 +464,16 @@ KINDS = [
         parse_from_server,
         Echoed(0x0102030405060708, 1, V6),
         f"82 01 0000 0807060504030201 {V6_HEX}",
-        st.builds(Echoed, words(64), words(8), endpoints),
+        st.builds(Echoed, words(64), words(8), endpoints, st.none()),
+        is_open=True,
+    ),
+    Kind(
+        "echoed with the time",
+        parse_from_server,
+        Echoed(0x0102030405060708, 1, V6, 0x0102030405060708),
+        f"82 01 0000 0807060504030201 {V6_HEX} 0807060504030201",
+        st.builds(Echoed, words(64), words(8), endpoints, words(64)),
+        tail=8,
         is_open=True,
     ),
     Kind(

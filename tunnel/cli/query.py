@@ -114,6 +114,7 @@ def format_status(status: dict[str, Any]) -> str:
         why = peer["why_not_direct"]
         if why is not None and peer["state"] == "relayed":
             lines.append(f"{peer['name']} is relayed: {why['reason']} ({why['evidence']})")
+            lines.append(f"  to do: {why['fix']}")
     return "\n".join(lines)
 
 

@@ -70,7 +70,6 @@ class Disclosure:
         announcer: Announcer,
     ) -> None:
         self.port_mapping = MappingState.UNKNOWN if config.port_mapping else MappingState.OFF
-        """What the driver has said of it."""
         self._config = config
         self._registration = registration
         self._nat = nat
@@ -95,7 +94,7 @@ class Disclosure:
             guesses_not=not self._config.may_guess,
             has_fixed_port=not self._config.may_rebind,
             has_ipv6=self._has_ipv6(),
-            has_carrier_nat=any("carrier" in sentence for sentence in hops.evidence()),
+            has_carrier_nat=hops.is_behind_carrier,
         )
 
     def take_messages(self) -> list[Message]:
@@ -108,6 +107,12 @@ class Disclosure:
     def wake(self, now: float) -> None:
         """Something has happened that may be worth telling."""
         self._look_at = earliest((self._look_at, now + LOOK_AFTER))
+
+    def set_port_mapping(self, state: str, now: float) -> None:
+        """As ``nat.port_mapping.state`` of ``punchtun status --json`` has it."""
+        name = state.upper().replace("-", "_")
+        self.port_mapping = MappingState.__members__.get(name, MappingState.UNKNOWN)
+        self.wake(now)
 
     def receive(self, nature: Nature, peer: Peer, now: float) -> None:
         """What a peer says of itself."""

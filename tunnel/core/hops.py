@@ -70,7 +70,7 @@ class HopDiscovery:
         for number, router in enumerate(self.routers, 1):
             if router in ("", *self.routers[: number - 1]) or _is_public(router):
                 continue
-            if ipaddress.ip_address(router) in CARRIER_NAT:
+            if _is_carriers(router):
                 found.append(f"router {number} is {router}: a carrier-grade NAT stands before us")
             elif number > 1:
                 found.append(f"router {number} is {router}: a second NAT, or a second private LAN")
@@ -80,6 +80,11 @@ class HopDiscovery:
     def has_carrier_nat(self) -> bool:
         """Whether a router beyond the first still has a private address, or one of RFC 6598's."""
         return bool(self.evidence())
+
+    @property
+    def is_behind_carrier(self) -> bool:
+        """Whether a router has an address that only carriers use between their NAT and us."""
+        return any(router and _is_carriers(router) for router in self.routers)
 
     # Commands
 
@@ -148,3 +153,7 @@ class HopDiscovery:
 
 def _is_public(router: str) -> bool:
     return is_public(ipaddress.ip_address(router))
+
+
+def _is_carriers(router: str) -> bool:
+    return ipaddress.ip_address(router) in CARRIER_NAT

@@ -116,6 +116,7 @@ class NatDiscovery:
             "hairpin": self.hairpin.works,
             "present": self.present(),
             "routers": list(self.hops.routers),
+            "carrier_nat": self.hops.is_behind_carrier,
             "evidence": evidence,
         }
 

@@ -311,7 +311,7 @@ class RendezvousServer:
             self.config.alternate_port,
             int(LIFETIME),
             None if is_on_stream else self._vantage.alternate(local),
-            max(0, int(self._wall_clock() * 1e6)),
+            self._wall_time(),
         )
         self._send(registrant, registered, now)
         if has_news:
@@ -358,7 +358,8 @@ class RendezvousServer:
         """Now and, if asked for, once more after a silence, to where the probe came from."""
         if is_stream(local):
             raise Malformed("probe on a stream")
-        echoed = _echoed(probe.transaction, source, local)
+        late = _echoed(probe.transaction, source, local)
+        echoed = late._replace(wall_time=self._wall_time())
         is_later = probe.answer_from == AnswerFrom.SAME_LATER
         if probe.answer_from != AnswerFrom.SAME and not is_later:
             answerer = self._vantage.answerer(local, probe.answer_from)
@@ -372,8 +373,12 @@ class RendezvousServer:
             self._send(registrant, echoed, now, source, local)
         delay = probe.delay / 1000
         if 0 < delay <= MAX_PROBE_DELAY and len(registrant.late_answers) < MAX_PROBES:
-            registrant.late_answers.append((now + delay, echoed.pack(), source, local))
+            registrant.late_answers.append((now + delay, late.pack(), source, local))
             self._schedule(registrant, now + delay)
+
+    def _wall_time(self) -> int:
+        """In microseconds."""
+        return max(0, int(self._wall_clock() * 1e6))
 
     def _redeem(self, joiner: Registrant, message: Redeem, source: Endpoint, now: float) -> None:
         inviter = self._registrants.get(message.inviter)

@@ -34,6 +34,7 @@ def describe_node(
             "interface": None,
             "mtu": config.mtu,
             "version": config.version,
+            "has_fixed_port": not config.may_rebind,
         },
         "network": {
             "id": config.identity.id,
@@ -46,6 +47,7 @@ def describe_node(
             "transport": registration.transport.kind,
             "endpoints": [str(endpoint) for endpoint in registration.link.endpoints],
             "observed": observed,
+            "clock_offset_s": _rounded(registration.clock_offset),
         },
         "nat": nat.describe(now)
         | {
@@ -98,6 +100,10 @@ def _describe_path(peer: Peer, path: Path, now: float, mtu: int) -> dict[str, An
         "mtu": mtu if path.mtu.limit is None else path.mtu.limit,
         "since_s": round(now - (since if since is not None else path.created_at), 1),
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -201,7 +201,11 @@ class NodeDriver:
 
         if self._port_mapping is None:
             self._port_mapping = PortMapping(
-                self._config.static, self._tun.name, self._port_mapped, self._record
+                self._config.static,
+                self._tun.name,
+                self._port_mapped,
+                self._record,
+                lambda state: self.command(partial(self.node.disclosure.set_port_mapping, state)),
             )
         self._port_mapping.network_changed(self._socket.port)
 

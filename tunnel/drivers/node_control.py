@@ -9,6 +9,7 @@ wait                  peer or null, direct, timeout                one: state, e
 events                peer or null, follow                         one an event
 invite                name, ip or null, expires                    one: join
 drill                 timeout                                      one: port, peers
+doctor                peer                                         one: peer, evidence
 down                                                               one: stopping
 ====================  ===========================================  ==============================
 """
@@ -53,6 +54,8 @@ class NodeControl:
             return self._invite(request)
         if command == "drill":
             return self._drill(request)
+        if command == "doctor":
+            return self._explain(request)
         if command == "down":
             self._driver.stopped.set()
             return {"stopping": True}
@@ -152,6 +155,18 @@ class NodeControl:
             for peer in direct
         ]
         return {"port": port, "peers": peers}
+
+    def _explain(self, request: Body) -> Body:
+        """The peer as in status, and the evidence sentence by sentence."""
+        name = self._require_peer(request.get("peer"))
+        peer = self._driver.node.find_peer(name)
+        assert peer is not None
+        diagnosis = self._driver.node.diagnose(peer, clock.now())
+        status = self._driver.status()
+        return {
+            "peer": next(entry for entry in status["peers"] if entry["name"] == name),
+            "evidence": [] if diagnosis is None else list(diagnosis.evidence),
+        }
 
     def _events(self, request: Body) -> Iterator[Body]:
         peer = request.get("peer")

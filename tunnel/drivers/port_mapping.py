@@ -34,7 +34,7 @@ _LONGEST = 1100
 
 class PortMapping:
     """Runs a `PortMapper`. `on_mapped` is called in the hub with where peers may send, when that
-    has changed; `on_event` with what is to be told."""
+    has changed; `on_event` with what is to be told; `on_state` with the state's name in status."""
 
     def __init__(
         self,
@@ -42,11 +42,14 @@ class PortMapping:
         tunnel_interface: str,
         on_mapped: Callable[[Endpoint | None], None],
         on_event: Callable[[CoreEvent], None],
+        on_state: Callable[[str], None] | None = None,
     ) -> None:
         self._mapper = PortMapper(static, clock.random_bytes)
         self._tunnel_interface = tunnel_interface
         self._on_mapped = on_mapped
         self._on_event = on_event
+        self._on_state = on_state
+        self._state = ""
         self._mapped: Endpoint | None = None
         self._socket = UdpSocket("0.0.0.0", 0)
         self._announcements: socket.socket | None = None
@@ -96,6 +99,10 @@ class PortMapping:
                 self._worker = gevent.spawn(self._work)
         while (event := self._mapper.next_event()) is not None:
             self._on_event(event)
+        state = str(self.describe()["state"])
+        if self._on_state is not None and state != self._state:
+            self._state = state
+            self._on_state(state)
         if self._mapper.state is MapperState.CLOSED:
             self._closed.set()
         elif self._mapper.external != self._mapped:

@@ -16,6 +16,7 @@ Server → node::
     registered   | 0x81 | 0 | alternate port (2) | sequence (4) | observed (18) | lifetime (2) |
                  | alternate (18), may be missing | wall time (8), may be missing |
     echoed       | 0x82 | listener | 0 0 | transaction (8) | observed (18) |
+                 | wall time (8), in answers to probes |
     introduction | 0x83 | 0 | start (2) | serial (4) | peer rtt (4) | channel (4) | peer (32)
                  | observed (18) | length (2) | announcement |
     moved        | 0x84 | 0 0 0 | serial (4) | peer (32) | endpoint (18) |
@@ -187,10 +188,13 @@ class Echoed(NamedTuple):
     transaction: int
     listener: int
     observed: Endpoint
+    wall_time: int | None = None
+    """The server's, in microseconds since the Unix epoch."""
 
     def pack(self) -> bytes:
         observed = pack_endpoint(self.observed)
-        return _ECHOED.pack(0x82, self.listener, self.transaction, observed)
+        tail = b"" if self.wall_time is None else self.wall_time.to_bytes(8, "little")
+        return _ECHOED.pack(0x82, self.listener, self.transaction, observed) + tail
 
 
 class Introduction(NamedTuple):
@@ -299,11 +303,12 @@ def _parse_registered_tail(tail: bytes) -> tuple[Endpoint | None, int | None]:
     if len(tail) < ENDPOINT_LENGTH:
         return None, None
     alternate = unpack_endpoint(tail[:ENDPOINT_LENGTH])
-    time = tail[ENDPOINT_LENGTH : ENDPOINT_LENGTH + 8]
-    return (
-        None if alternate == _NONE else alternate,
-        int.from_bytes(time, "little") if len(time) == 8 else None,
-    )
+    time = _parse_wall_time(tail[ENDPOINT_LENGTH:])
+    return None if alternate == _NONE else alternate, time
+
+
+def _parse_wall_time(tail: bytes) -> int | None:
+    return int.from_bytes(tail[:8], "little") if len(tail) >= 8 else None
 
 
 def parse_from_server(payload: bytes) -> FromServer:
@@ -316,7 +321,8 @@ def parse_from_server(payload: bytes) -> FromServer:
                 return Registered(sequence, unpack_endpoint(observed), port, lifetime, *tail)
             case 0x82:
                 _, listener, transaction, observed = _ECHOED.unpack_from(payload)
-                return Echoed(transaction, listener, unpack_endpoint(observed))
+                time = _parse_wall_time(payload[_ECHOED.size :])
+                return Echoed(transaction, listener, unpack_endpoint(observed), time)
             case 0x83:
                 _, start, serial, rtt, channel, peer, seen = _INTRODUCTION.unpack_from(payload)
                 sealed = _take_sealed(payload, _INTRODUCTION.size)
