@@ -86,6 +86,9 @@ def test_wrong_usage_is_exit_code_2_and_shows_the_usage(user: User, arguments: l
         ["wait"],
         ["wait", "--peer", "pi", "--direct"],
         ["events"],
+        ["doctor"],
+        ["doctor", "pi"],
+        ["doctor", "--drill"],
         ["invite", "pi"],
     ],
 )

@@ -65,7 +65,6 @@ class MachineFacts:
     """What the tunnel's prefix clashes with."""
     listen_port: int | None = None
     has_fixed_port: bool = False
-    certificate_fault: str = ""
     peers: Sequence[Mapping[str, Any]] = ()
     """``peers`` of ``punchtun status --json``."""
 
@@ -209,8 +208,9 @@ def _judge_nat(facts: MachineFacts) -> Iterator[Finding]:
             yield Finding("nat", Level.OK, text)
         else:
             cure = (
-                "with another such NAT, or one that filters by address and port, a pair needs guessed "
-                "ports or the relay; a forwarded UDP port (--listen-port) or port mapping helps"
+                "with another such NAT, or one that filters by address and port, a pair needs "
+                "guessed ports or the relay; port mapping, or a forwarded UDP port with "
+                "--listen-port, helps"
             )
             yield Finding("nat", Level.NOTE, f"{text}: every destination gets another port", cure)
     lifetime = nat.get("mapping_lifetime_s")

@@ -34,6 +34,7 @@ from typing import NamedTuple
 
 from tunnel.core.evidence import gather_evidence
 from tunnel.core.pair_facts import PairFacts
+from tunnel.core.port_guessing import HOPELESS
 from tunnel.core.prediction import WIDEST_BLOCK, PortRange
 from tunnel.core.remedies import RELAY_CARRIES, open_a_port, use_ipv6
 from tunnel.wire.check import PredictionKind, Refusal
@@ -44,6 +45,8 @@ CLOCK_TOLERANCE = 60.0
 a clock that is so far off may be set back by as much at any moment."""
 EARLY_FAILURES = 1
 """Punches in vain that say nothing yet."""
+SEVERAL = 2
+"""Attempts of which none came to an estimate of its chance: they are declined."""
 
 
 class Diagnosis(NamedTuple):
@@ -188,8 +191,8 @@ def _judge_ports(facts: PairFacts) -> _Verdict:
         )
     return _Verdict(
         "nothing-arrives",
-        "both NATs keep one port for all destinations, so the pair should meet, and nothing "
-        "arrives",
+        "both NATs seem to keep one port for all destinations, so the pair should meet, and "
+        "nothing arrives",
         "look for a firewall on either machine, or between, that drops UDP from unknown sources; "
         f"else {_open_either(facts)}",
     )
@@ -198,10 +201,13 @@ def _judge_ports(facts: PairFacts) -> _Verdict:
 def _judge_varying(facts: PairFacts, ours_vary: bool, theirs_vary: bool) -> _Verdict:
     """At least one NAT gives every destination another port."""
     peer = facts.peer
-    is_hopeless = facts.refusal is Refusal.HOPELESS or (
-        _is_whole(facts.our_range) and _is_whole(facts.their_range)
+    # Whoever asks, and is declined, does not learn the chance; later attempts hide the refusal.
+    is_hopeless = (
+        facts.refusal is Refusal.HOPELESS
+        or (_is_whole(facts.our_range) and _is_whole(facts.their_range))
+        or (facts.tries >= SEVERAL and facts.refusal is None and (facts.chance or 0) < HOPELESS)
     )
-    if is_hopeless and ours_vary and theirs_vary:
+    if is_hopeless and ours_vary and theirs_vary and not _is_guessing_off(facts):
         ways = [open_a_port("here", facts.ours), open_a_port(peer, facts.theirs)]
         ipv6 = use_ipv6(peer, facts.ours, facts.theirs)
         return _Verdict(
@@ -217,8 +223,7 @@ def _judge_varying(facts: PairFacts, ours_vary: bool, theirs_vary: bool) -> _Ver
             f"{who}, and guessing ports is switched off here",
             f"allow port guessing here, or {_open_varying(facts, ours_vary)}",
         )
-    is_off_there = facts.theirs is not None and facts.theirs.guesses_not
-    if is_off_there or facts.refusal is Refusal.OFF:
+    if _is_guessing_off(facts):
         return _Verdict(
             "guessing-off-peer",
             f"{who}, and guessing ports is switched off at {peer}",
@@ -239,6 +244,12 @@ def _judge_varying(facts: PairFacts, ours_vary: bool, theirs_vary: bool) -> _Ver
         f"{who}; ports are predicted or guessed, attempt after attempt",
         f"wait: it goes on by itself, and {RELAY_CARRIES}; or {_open_varying(facts, ours_vary)}",
     )
+
+
+def _is_guessing_off(facts: PairFacts) -> bool:
+    """On either side."""
+    is_off_there = facts.theirs is not None and facts.theirs.guesses_not
+    return facts.ours.guesses_not or is_off_there or facts.refusal is Refusal.OFF
 
 
 def _unpredictable(facts: PairFacts) -> _Verdict:
@@ -264,10 +275,11 @@ def _firewall_ipv6(facts: PairFacts) -> _Verdict:
 
 
 def _varies(nature: Nature | None, seen: PortRange | None) -> bool:
-    """What was sampled last, for this pair, counts more than what was learned in general."""
-    if seen is not None:
-        return seen.kind is not PredictionKind.EXACT
-    return nature is not None and nature.mapping.varies
+    """A range that was told for one attempt says little: of a steady mapping, too, it is one when
+    the attempt reckons with another mapping for the peer's address."""
+    if nature is not None and nature.mapping is not Behaviour.UNKNOWN:
+        return nature.mapping.varies
+    return seen is not None and seen.kind is not PredictionKind.EXACT
 
 
 def _is_whole(seen: PortRange | None) -> bool:
