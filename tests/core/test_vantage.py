@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 
 from tests.core.ends import ACCESS, SERVER, SERVER_KEY, Town, seeded
@@ -87,6 +89,23 @@ def test_a_probe_is_answered_from_where_it_asks(place: AnswerFrom, local: int) -
     node.send(Probe(7, 0, place))
     assert town.locals == [local]
     assert node.take(Echoed) == [Echoed(7, 0, node.endpoint)]
+
+
+class Padded(NamedTuple):
+    size: int
+
+    def pack(self) -> bytes:
+        return Probe(7, 0).pack().ljust(self.size, b"\0")
+
+
+@pytest.mark.parametrize(("size", "has_time"), [(32, False), (37, False), (38, True), (1400, True)])
+def test_a_probe_that_is_long_enough_is_told_the_time(size: int, has_time: bool) -> None:
+    town = Outlook(SERVER, SECOND)
+    node = town.add(1)
+    node.send(Padded(size))  # type: ignore[arg-type]
+    (echoed,) = node.take(Echoed)
+    assert echoed.wall_time == (int(town.clock.wall() * 1e6) if has_time else None)
+    assert len(echoed.pack()) <= size
 
 
 def test_no_answer_is_longer_than_the_question() -> None:

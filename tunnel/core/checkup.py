@@ -310,7 +310,8 @@ def _judge_peers(facts: MachineFacts) -> Iterator[Finding]:
             rtt = path and path.get("rtt_ms")
             took = "" if rtt is None else f", {rtt:.1f} ms"
             via = f" via {path['remote']}" if path else ""
-            yield Finding(f"peer {name}", Level.OK, f"{name}: direct{via}{took}")
+            size = f", packets of {path['mtu']} bytes whole" if path and "mtu" in path else ""
+            yield Finding(f"peer {name}", Level.OK, f"{name}: direct{via}{took}{size}")
         else:
             text = f"{name}: {peer['state']}: {why['reason']}"
             yield Finding(f"peer {name}", Level.NOTE, text, why["fix"])

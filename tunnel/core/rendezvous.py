@@ -231,7 +231,7 @@ class RendezvousServer:
         if message is None:
             return
         if isinstance(message, Probe):
-            self._answer_probe(registrant, message, source, local, now)
+            self._answer_probe(registrant, message, len(payload), source, local, now)
         elif isinstance(message, Echo):
             registrant.rtt = message.rtt or registrant.rtt
             self._send(registrant, _echoed(message.transaction, source, local), now, source, local)
@@ -353,13 +353,21 @@ class RendezvousServer:
         self.introductions += 1
 
     def _answer_probe(
-        self, registrant: Registrant, probe: Probe, source: Endpoint, local: int, now: float
+        self,
+        registrant: Registrant,
+        probe: Probe,
+        size: int,
+        source: Endpoint,
+        local: int,
+        now: float,
     ) -> None:
         """Now and, if asked for, once more after a silence, to where the probe came from."""
         if is_stream(local):
             raise Malformed("probe on a stream")
         late = _echoed(probe.transaction, source, local)
         echoed = late._replace(wall_time=self._wall_time())
+        if size < len(echoed.pack()):
+            echoed = late  # No answer is longer than the question.
         is_later = probe.answer_from == AnswerFrom.SAME_LATER
         if probe.answer_from != AnswerFrom.SAME and not is_later:
             answerer = self._vantage.answerer(local, probe.answer_from)

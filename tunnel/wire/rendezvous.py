@@ -16,7 +16,7 @@ Server → node::
     registered   | 0x81 | 0 | alternate port (2) | sequence (4) | observed (18) | lifetime (2) |
                  | alternate (18), may be missing | wall time (8), may be missing |
     echoed       | 0x82 | listener | 0 0 | transaction (8) | observed (18) |
-                 | wall time (8), in answers to probes |
+                 | wall time (8), in answers to longer probes |
     introduction | 0x83 | 0 | start (2) | serial (4) | peer rtt (4) | channel (4) | peer (32)
                  | observed (18) | length (2) | announcement |
     moved        | 0x84 | 0 0 0 | serial (4) | peer (32) | endpoint (18) |
