@@ -106,8 +106,9 @@ def _of_range(seen: PortRange) -> str:
     if seen.kind is PredictionKind.EXACT:
         return f"the last socket was mapped to port {seen.first.port}, for every destination"
     ends = sorted((seen.first.port, seen.last))
-    how = "counts up from" if seen.kind is PredictionKind.SEQUENTIAL else "draws ports between"
-    return f"the NAT {how} {ends[0]} to {ends[1]}"
+    if seen.kind is PredictionKind.SEQUENTIAL:
+        return f"the NAT counts its ports; the next are {ends[0]} to {ends[1]}"
+    return f"the NAT draws ports at random, {ends[0]} to {ends[1]}"
 
 
 def _of_attempts(facts: PairFacts) -> Iterator[str]:
@@ -120,7 +121,8 @@ def _of_attempts(facts: PairFacts) -> Iterator[str]:
         seen = ", ".join(map(str, facts.heard_from[:3]))
         yield f"datagrams of {facts.peer} arrive from {seen}, and no answer to ours"
     if facts.tries:
-        sentence = f"{facts.tries} attempts with predicted or guessed ports"
+        count_text = "1 attempt" if facts.tries == 1 else f"{facts.tries} attempts"
+        sentence = f"{count_text} with predicted or guessed ports"
         if facts.chance is not None:
             sentence += f", each with a chance of {_percent(facts.chance)}"
         yield sentence
