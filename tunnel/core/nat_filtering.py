@@ -30,6 +30,7 @@ from tunnel.core.nat_mapping import ADDRESS, ADDRESS_AND_PORT, INDEPENDENT
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.rendezvous import AnswerFrom, Echoed, Probe
 
+PLACES = (AnswerFrom.SAME, AnswerFrom.OTHER_PORT, AnswerFrom.OTHER_ADDRESS)
 TRIES = 4
 """Rounds: with 10 % of datagrams lost, one verdict in 150 is too strict until the next one."""
 PATIENCE = 1.0
@@ -115,7 +116,7 @@ class FilteringDiscovery:
         return farthest in self._heard
 
     def _ask(self, now: float) -> None:
-        places = [place for place in AnswerFrom if place not in self._heard]
+        places = [place for place in PLACES if place not in self._heard]
         if not self._has_alternate:
             places = [place for place in places if place is not AnswerFrom.OTHER_ADDRESS]
         for place in places:
