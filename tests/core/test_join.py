@@ -17,6 +17,7 @@ from tests.core.ends import (
     make_server,
     seeded,
 )
+from tunnel.core.candidates import HostAddress
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import InvitationRedeemed
 from tunnel.core.join import SERVER_TIMEOUT, Joiner
@@ -53,8 +54,8 @@ class Village:
             wall_clock=self.clock.wall,
             ledger=self.ledger,
         )
-        interface = ipaddress.ip_interface(f"{INVITER.host}/24")
-        self.inviter.network_changed([interface], INVITER.port, self.clock.now)
+        address = HostAddress(ipaddress.ip_interface(f"{INVITER.host}/24"))
+        self.inviter.network_changed([address], INVITER.port, self.clock.now)
         self.inviter.set_server_endpoints([SERVER], self.clock.now)
 
     def start_server(self) -> None:

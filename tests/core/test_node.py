@@ -24,6 +24,7 @@ from tests.core.ends import (
 from tests.sim.nat import Nat
 from tests.sim.world import World
 from tests.wire.messages import KINDS, candidate_lists, endpoints
+from tunnel.core.candidates import HostAddress
 from tunnel.core.configuration import KnownPeer, NodeConfig
 from tunnel.core.events import PeerGone, PeerIntroduced, PingAnswered
 from tunnel.core.indices import IndexTable
@@ -75,8 +76,8 @@ class Alone:
         )
 
     def start(self) -> Alone:
-        interface = ipaddress.ip_interface(f"{NODE.host}/24")
-        self.node.network_changed([interface], NODE.port, self.clock.now)
+        address = HostAddress(ipaddress.ip_interface(f"{NODE.host}/24"))
+        self.node.network_changed([address], NODE.port, self.clock.now)
         self.node.set_server_endpoints([SERVER], self.clock.now)
         self.settle()
         for register in self.server.take(Register):

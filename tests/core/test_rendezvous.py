@@ -791,3 +791,25 @@ def test_many_fall_silent_at_the_same_moment() -> None:
     assert nodes
     town.advance(2 * LIFETIME)
     assert town.server.status(town.clock.now)["sessions"] == 0
+
+
+def test_a_copy_of_an_initiation_by_the_other_family_is_answered_once() -> None:
+    """A node asks by both at once; the way by which the first copy came may be open in one
+    direction only."""
+    town = Town()
+    node = ScriptedNode(town, 1)
+    other = Endpoint("2001:db8::7", 40001)
+    node.link.session.restart_handshake(town.clock.now)
+    (transmit,) = node.link.datagrams_to_send()
+    initiation = bytes(transmit.data)
+    for source in (other, node.endpoint, other, node.endpoint, other._replace(port=9)):
+        town.server.receive_datagrams([initiation], source, town.clock.now)
+    answers = town.server.datagrams_to_send(town.clock.now)
+    assert [answer.endpoint for answer in answers] == [other, node.endpoint]
+    assert answers[0].data == answers[1].data
+    assert town.server.drops == {"initiation replayed": 3}
+    node.receive(bytes(answers[1].data))
+    assert node.is_connected
+    node.register()
+    town.server.receive_datagrams([initiation], other, town.clock.now)
+    assert town.server.drops["initiation replayed"] == 4, "it has heard of the keys' use"

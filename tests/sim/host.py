@@ -45,6 +45,8 @@ class Interface:
     segment: Segment
     link: Link
     up: bool = True
+    is_temporary: bool = False
+    is_deprecated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Host:
     def __init__(self, internet: VirtualInternet, name: str, ports: Sequence[int] | None) -> None:
         self.name = name
         self.interfaces: list[Interface] = []
+        self.routes: list[str] = []
+        """Prefixes it has routes to, beside the default route and those of its interfaces."""
         self.sockets: dict[int, int] = {}
         """Port by `local` index."""
         self.bound: dict[int, str] = {}

@@ -437,6 +437,8 @@ def _interface_towards(host: Host, destination: str) -> Interface | None:
     """The interface on whose segment the destination is, else the first that is up."""
     is_ipv6 = ":" in destination
     usable = [i for i in host.interfaces if i.up and (":" in i.address) == is_ipv6]
+    # RFC 6724 rules 3 and 7.
+    usable.sort(key=lambda interface: (interface.is_deprecated, not interface.is_temporary))
     for interface in usable:
         if destination in interface.segment.members and interface.segment.router is not None:
             return interface

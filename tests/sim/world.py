@@ -23,7 +23,8 @@ from tests.sim.nat import Firewall
 from tests.sim.network import VirtualInternet
 from tests.sim.theory import Side
 from tests.sim.topology import Router
-from tunnel.core.configuration import KnownPeer, LocalInterface, NodeConfig, ServerConfig
+from tunnel.core.candidates import HostAddress
+from tunnel.core.configuration import KnownPeer, NodeConfig, ServerConfig
 from tunnel.core.membership import derive_ula, found_network, sign_certificate
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
@@ -80,6 +81,8 @@ class World:
         self._keys: dict[str, PrivateKey] = {}
         self._certificates: dict[str, Certificate] = {}
         self._ports: dict[str, int] = {}
+        self.server_names: Sequence[str] = (SERVER_ADDRESS,)
+        """The addresses that the server's name has, for nodes started from now on."""
         self.hosts: dict[str, Host] = {}
         self.start_server()
 
@@ -103,14 +106,26 @@ class World:
         return machine
 
     def add_node(
-        self, name: str, side: Side = None, *, behind: Router | None = None, delay: float = 0.0
+        self,
+        name: str,
+        side: Side = None,
+        *,
+        behind: Router | None = None,
+        delay: float = 0.0,
+        ipv6: Sequence[Router] = (),
+        has_ipv4: bool = True,
     ) -> Node:
-        """A started member behind `side`, or on the LAN of `behind`."""
+        """A started member behind `side`, or on the LAN of `behind`, with one more address behind
+        each router of `ipv6`."""
         chain = () if side is None else side if isinstance(side, (list, tuple)) else (side,)
         for number, nat in enumerate(reversed(chain)):
             behind = self.net.add_router(nat, f"nat-{name}{number}", behind=behind)
         address = f"5.77.0.{len(self.hosts) + 1}" if isinstance(behind, Firewall) else None
         host = self.net.add_host(name, address, behind=behind)
+        for router in ipv6:
+            host.attach(behind=router)
+        if not has_ipv4:
+            host.detach(host.address)
         if delay:
             host.link.set(delay=delay)
         host.opens_sockets = True  # The second one, for measuring.
@@ -149,22 +164,26 @@ class World:
             host.open_socket(0, self._ports[name])
         self._ports[name] = host.endpoint().port
         self.tell_addresses(name)
-        host.call(
-            lambda node, now: node.set_server_endpoints(
-                [Endpoint(SERVER_ADDRESS, SERVER_PORT)], now
-            )
-        )
+        endpoints = [Endpoint(address, SERVER_PORT) for address in self.server_names]
+        host.call(lambda node, now: node.set_server_endpoints(endpoints, now))
         return node
 
     def tell_addresses(self, name: str) -> None:
         """As the driver does at start and when netlink reports a change."""
         host = self.hosts[name]
-        interfaces: list[LocalInterface] = []
-        for address in host.addresses:
-            length = 128 if ":" in address else 24
-            interfaces.append(ipaddress.ip_interface(f"{address}/{length}"))
+        addresses = [
+            HostAddress(
+                ipaddress.ip_interface(f"{i.address}/{64 if ':' in i.address else 24}"),
+                is_temporary=i.is_temporary,
+                is_deprecated=i.is_deprecated,
+                leads_out=True,
+            )
+            for i in host.interfaces
+            if i.up
+        ]
+        routes = [ipaddress.ip_network(prefix) for prefix in host.routes]
         port = host.endpoint().port
-        host.call(lambda node, now: node.network_changed(interfaces, port, now))
+        host.call(lambda node, now: node.network_changed(addresses, port, now, routes))
 
     def _certify(self, name: str, host: Host) -> Certificate:
         number = len(self._certificates) + 1

@@ -49,7 +49,7 @@ def test_nothing_is_no_list() -> None:
         parse_candidates(b"")
 
 
-@pytest.mark.parametrize("kind", [0, 7, 255])
+@pytest.mark.parametrize("kind", [0, 8, 255])
 def test_a_kind_of_the_future_is_skipped(kind: int) -> None:
     packed = bytearray(pack_candidates(CANDIDATES))
     packed[1 + CANDIDATE_LENGTH] = kind

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunnel.core.candidates import admit_candidates, gather_candidates
-from tunnel.core.configuration import LocalInterface, NodeConfig
+from tunnel.core.candidates import (
+    HostAddress,
+    admit_candidates,
+    gather_candidates,
+    private_networks,
+)
+from tunnel.core.configuration import NodeConfig
 from tunnel.core.machine import RandomBytes, WallClock
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.sealing import open_blob, seal_blob
 from tunnel.wire.candidate import Announcement, Candidate, CandidateKind, parse_announcement
+from tunnel.wire.certificate import Network
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.rendezvous import Introduction
 
@@ -26,33 +32,67 @@ class Announcer:
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
         self._instance = int.from_bytes(random_bytes(4), "little")
-        self._interfaces: tuple[LocalInterface, ...] = ()
+        self._addresses: tuple[HostAddress, ...] = ()
+        self._routes: tuple[Network, ...] = ()
         self._port = 0
         self._gathered_from: tuple[Endpoint | None, ...] | None = None
+        self._told: tuple[Candidate, ...] = ()
+        """Those of the last announcement."""
 
-    def set_network(self, interfaces: Sequence[LocalInterface], port: int) -> None:
-        self._interfaces = tuple(interfaces)
+    def set_network(
+        self, addresses: Sequence[HostAddress], port: int, routes: Sequence[Network] = ()
+    ) -> None:
+        self._addresses = tuple(addresses)
         self._port = port
         self._gathered_from = None
+        self.set_routes(routes)
 
     def set_port(self, port: int) -> None:
         self._port = port
         self._gathered_from = None
 
-    def gather(self, reflexive: Sequence[Endpoint]) -> bool:
+    def set_routes(self, routes: Sequence[Network]) -> bool:
+        """Whether others of a peer's candidates may be worth a check than before."""
+        before, self._routes = self._routes, private_networks(routes)
+        return set(before) != set(self._routes)
+
+    def gather(self, reflexive: Sequence[Endpoint], alternate: Sequence[Endpoint] = ()) -> bool:
         """Bring `candidates` up to date; whether they have changed."""
         # Asked after every input, answered differently after very few of them.
-        gathered_from = (self.mapped, *reflexive)
+        gathered_from = (self.mapped, *reflexive, None, *alternate)
         if not self._port or self._gathered_from == gathered_from:
             return False
         self._gathered_from = gathered_from
-        candidates = gather_candidates(self._interfaces, self._port, reflexive, self.mapped)
+        candidates = gather_candidates(
+            self._addresses, self._port, reflexive, self.mapped, alternate
+        )
         has_changed = candidates != self.candidates
         self.candidates = candidates
         return has_changed
 
+    def has_news_since(self, before: Sequence[Candidate] | None, known: Endpoint | None) -> bool:
+        """Whether peers must be told what has changed since the candidates were `before`, although
+        the server tells them of `known`. Alternate ones can wait for who does not do without."""
+        if before is None:
+            return True
+        fresh, left = set(self.candidates or ()) - set(before), set(before)
+        left -= set(self.candidates or ())
+        has_left = any(c.kind is CandidateKind.HOST for c in left)
+        return has_left or any(
+            c.endpoint != known and c.kind is not CandidateKind.ALTERNATE_REFLEXIVE for c in fresh
+        )
+
+    @property
+    def has_untold_alternate(self) -> bool:
+        """Whether there are alternate candidates that no peer has heard of."""
+        return any(
+            c.kind is CandidateKind.ALTERNATE_REFLEXIVE and c not in self._told
+            for c in self.candidates or ()
+        )
+
     def seal(self) -> bytes:
         """The announcement, for members' eyes only."""
+        self._told = self.candidates or ()
         announcement = Announcement(
             self._instance,
             int(self._wall_clock() * 1e6),
@@ -77,13 +117,10 @@ class Announcer:
 
     def admit(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Those worth a check from here."""
-        own = self._config.certificate.addresses
-        return admit_candidates(candidates, self._interfaces, own)
-
-    def admit_introduced(
-        self, introduction: Introduction, announcement: Announcement
-    ) -> tuple[Candidate, ...]:
-        """What the peer announced, and where the server sees it."""
-        observed = Candidate(CandidateKind.SERVER_REFLEXIVE, introduction.observed)
-        others = [c for c in announcement.candidates if c.endpoint != introduction.observed]
-        return self.admit([*others, observed])
+        return admit_candidates(
+            candidates,
+            self._addresses,
+            self._config.certificate.addresses,
+            routes=self._routes,
+            own_endpoints=[c.endpoint for c in self.candidates or ()],
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunnel.core.announcer import Announcer
+from tunnel.core.candidates import merge_observed
 from tunnel.core.events import Event, PeerGone
 from tunnel.core.inviter import Inviter
 from tunnel.core.peer_table import PeerTable
@@ -51,7 +52,9 @@ class IntroductionReceiver:
             peer = self._peers.get(message.peer)
             moved = Candidate(CandidateKind.SERVER_REFLEXIVE, message.endpoint)
             if peer is not None:
-                peer.observed_hosts = (message.endpoint.host,)
+                if not message.endpoint.is_ipv6:
+                    # Ports are guessed at IPv4 addresses; of those this says nothing.
+                    peer.observed_hosts = (message.endpoint.host,)
                 for candidate in self._announcer.admit([moved]):
                     peer.traversal.note_moved(candidate, now)
         elif isinstance(message, Gone):
@@ -81,7 +84,8 @@ class IntroductionReceiver:
         peer.announced_at = announcement.issued
         peer.is_online, peer.has_left = True, False
         peer.observed_hosts = observed_hosts(message.observed, announcement.candidates)
-        peer.traversal.set_candidates(self._announcer.admit_introduced(message, announcement))
+        peer.announced = merge_observed(announcement.candidates, message.observed)
+        peer.traversal.set_candidates(self._announcer.admit(peer.announced))
         is_new = message.channel not in (0, peer.channel)
         self._peers.set_channel(peer, message.channel)
         peer.traversal.set_relay(bool(peer.channel), now, is_new=is_new)

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunnel.core.announcer import Announcer
+from tunnel.core.candidates import HostAddress
+from tunnel.core.check_budget import CheckBudget
 from tunnel.core.checks import Outgoing
-from tunnel.core.configuration import LocalInterface, NodeConfig
+from tunnel.core.configuration import NodeConfig
 from tunnel.core.diagnosis import Diagnosis, diagnose
 from tunnel.core.disclosure import Disclosure
 from tunnel.core.events import (
@@ -49,6 +51,7 @@ from tunnel.core.witness import Witness
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PublicKey
+from tunnel.wire.certificate import Network
 from tunnel.wire.check import (
     GoodBye,
 )
@@ -107,6 +110,7 @@ class Node:
         self.disclosure = Disclosure(config, self.registration, self.nat, self._announcer)
         self._rebind_policy = RebindPolicy()
         self._events: deque[Event] = deque()
+        self._check_budget = CheckBudget()
         self._outbound = Outbound(self.registration, self._announcer)
         self._witness = Witness(self.peers, self._announcer)
         self._inbound = Inbound(
@@ -137,14 +141,23 @@ class Node:
         self.nat.trace(now)
         self._collect(now)
 
-    def network_changed(self, interfaces: Sequence[LocalInterface], port: int, now: float) -> None:
-        """To be called at start and whenever local addresses or routes change.
+    def network_changed(
+        self,
+        addresses: Sequence[HostAddress],
+        port: int,
+        now: float,
+        routes: Sequence[Network] = (),
+    ) -> None:
+        """To be called at start and whenever local addresses change.
 
-        `interfaces` without loopback, link-local and our own tunnel; `port` is our UDP port.
+        `addresses` and `routes` without loopback, link-local and our own tunnel; `port` is our UDP
+        port.
         """
         is_first = self._announcer.candidates is None
-        self._announcer.set_network(interfaces, port)
+        self._announcer.set_network(addresses, port, routes)
         self._announce(now)
+        for peer in self.peers:
+            peer.admit_again(self._announcer.admit)
         if is_first:
             for peer in self.peers:
                 if self._outbound.guess_endpoints(peer):
@@ -154,10 +167,19 @@ class Node:
             self._punch_again(now, "network changed")
         self._collect(now)
 
+    def routes_changed(self, routes: Sequence[Network], now: float) -> None:
+        """To be called when local routes change and addresses do not."""
+        if self._announcer.set_routes(routes):
+            for peer in self.peers:
+                if peer.admit_again(self._announcer.admit) and peer.session.is_established(now):
+                    peer.traversal.punch(now, "another route")
+        self.registration.refresh(now)  # So that the server sees where we come from now.
+        self._collect(now)
+
     def set_mapped_endpoint(self, endpoint: Endpoint | None, now: float) -> None:
         """Where the home router forwards to our port, if it does: a candidate like any other."""
         self._announcer.mapped = endpoint
-        if self._announcer.gather(self.registration.reflexive_endpoints()):
+        if self._gather():
             self.peers.set_local_candidates(self._announcer.candidates or ())
             # Also that it is gone: others must not send where nobody forwards.
             self.registration.announce(self._announcer.seal(), now)
@@ -362,7 +384,8 @@ class Node:
         self._events.extend(self.nat.take_events())
         for peer in self.peers:
             traversal = peer.traversal
-            self._outbound.send_checks(peer, peer.take_checks(now), now)
+            checks = self._check_budget.admit(peer, peer.take_checks(now), self.drops, now)
+            self._outbound.send_checks(peer, checks, now)
             if traversal.wishes.take_was_moved():
                 # The server does not know yet, nor do the peers that we have nothing to say to.
                 self.registration.refresh(now)
@@ -372,6 +395,8 @@ class Node:
                 self.registration.refresh(now)
             if traversal.wishes.take_wants_introduction():
                 self.registration.refresh(now)
+                if self._announcer.has_untold_alternate:
+                    self.registration.announce(self._announcer.seal(), now)
                 self.registration.introduce(peer.key.data, now)
                 # The server may have died without anybody noticing yet.
                 self._witness.ask(peer, now)
@@ -417,20 +442,22 @@ class Node:
 
     # Membership and candidates
 
+    def _gather(self) -> bool:
+        registration = self.registration
+        reflexive = registration.reflexive_endpoints()
+        return self._announcer.gather(reflexive, registration.alternate_endpoints())
+
     def _announce(self, now: float) -> None:
         """Tell the server, and through it the peers, when our candidates have changed."""
         before = self._announcer.candidates
-        if not self._announcer.gather(self.registration.reflexive_endpoints()):
+        if not self._gather():
             return
-        candidates = self._announcer.candidates or ()
-        self.peers.set_local_candidates(candidates)
-        main = self.registration.main_observed
-        news = {c.endpoint for c in candidates if before is not None and c not in before}
+        self.peers.set_local_candidates(self._announcer.candidates or ())
+        # What the server itself sees it tells the peers without being told.
+        known = self.registration.main_observed
         is_on_stream = self.registration.link.is_on_stream
-        if before is not None and not is_on_stream and news <= {main}:
-            # The server itself saw the only news: it tells the peers without being told.
-            return
-        self.registration.announce(self._announcer.seal(), now)
+        if is_on_stream or self._announcer.has_news_since(before, known):
+            self.registration.announce(self._announcer.seal(), now)
 
     def status(self, now: float) -> dict[str, Any]:
         """A snapshot for people and programs; the format of ``punchtun status --json``."""

@@ -30,6 +30,11 @@ class PathTable:
     def candidates(self) -> list[Endpoint]:
         return list(self._candidates)
 
+    @property
+    def added(self) -> list[Candidate]:
+        """Candidates the peer did not announce, oldest first."""
+        return [Candidate(self._candidates[endpoint], endpoint) for endpoint in self._added]
+
     def set_candidates(self, candidates: Sequence[Candidate]) -> None:
         """Replace what the peer announced. Paths already found stay."""
         self._candidates = {endpoint: kind for kind, endpoint in candidates}

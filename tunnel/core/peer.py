@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from tunnel.core.reassembly import Reassembler
 from tunnel.core.session import Session
 from tunnel.core.traversal import Traversal, TraversalState
 from tunnel.noise.keys import PublicKey
+from tunnel.wire.candidate import Candidate
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.check import Missing, Pong
 from tunnel.wire.endpoint import Endpoint
@@ -85,6 +87,8 @@ class Peer:
         """What the server, or the peer itself, said last."""
         self.has_left = False
         """It said good-bye, or the server no longer hears it; nothing since."""
+        self.announced: Sequence[Candidate] = ()
+        """Its candidates as it ranks them, those we do not check from here included."""
         self.known_endpoints: tuple[Endpoint, ...] = ()
         """From an earlier run: tried when there is nothing better."""
         self.observed_hosts: tuple[str, ...] = ()
@@ -145,6 +149,16 @@ class Peer:
         self.session.close()
         self.traversal.forget_paths()
         self.has_keys = False
+
+    def admit_again(self, admit: Callable[[Sequence[Candidate]], Sequence[Candidate]]) -> bool:
+        """From here other candidates of it may be worth a check than before; whether some are."""
+        table = self.traversal.path_table
+        before, added = set(table.candidates), table.added
+        if self.announced:
+            table.set_candidates(admit(self.announced))
+            for candidate in admit(added):
+                table.add_candidate(candidate)
+        return not before.issuperset(table.candidates)
 
     # Sizes
 

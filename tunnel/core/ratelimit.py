@@ -38,6 +38,10 @@ class KeyedRateLimit:
         self._capacity = capacity
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether it is among those seen last."""
+        return key in self._buckets
+
     def take(self, key: Hashable, now: float, amount: float = 1.0) -> bool:
         bucket = self._buckets.get(key)
         if bucket is None:

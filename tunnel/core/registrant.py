@@ -46,6 +46,8 @@ class Registrant:
         """When, what, where to, by which of our sockets."""
         self.attend_at: float | None = None
         """When the server looks at it next."""
+        self._answered: tuple[bytes, bytes, set[bool]] | None = None
+        """The last initiation, its response, and by which address families (IPv6?) that went."""
         self._serial = 0
         self._notices: OrderedDict[int, tuple[bytes, int, float]] = OrderedDict()
         """Serial → packed notice, times sent, next time."""
@@ -83,6 +85,24 @@ class Registrant:
         """That stream has ended. The node is nowhere, unless it uses another way by now."""
         if self.stream is not None and self.stream[1] == number:
             self.stream = None
+
+    def note_response(self, initiation: bytes, response: bytes, source: Endpoint) -> None:
+        self._answered = (bytes(initiation), response, {source.is_ipv6})
+
+    def repeat_response(self, initiation: bytes, source: Endpoint) -> bytes | None:
+        """The response to a copy of the last initiation that came by the other address family. The
+        node sends it by both, and of a family that is open one way only no response comes back."""
+        if self._answered is None:
+            return None
+        answered, response, families = self._answered
+        if answered != initiation or source.is_ipv6 in families:
+            return None
+        families.add(source.is_ipv6)
+        return response
+
+    def forget_response(self) -> None:
+        """The node has it."""
+        self._answered = None
 
     def next_serial(self) -> int:
         self._serial = (self._serial + 1) & 0xFFFFFFFF

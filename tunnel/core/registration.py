@@ -122,6 +122,14 @@ class Registration:
     def reflexive_endpoints(self) -> list[Endpoint]:
         return [endpoint for (listener, _), endpoint in self.observed.items() if listener == 0]
 
+    def alternate_endpoints(self) -> list[Endpoint]:
+        """Where the server's second port sees us, if elsewhere than the first."""
+        return [
+            endpoint
+            for (listener, is_ipv6), endpoint in self.observed.items()
+            if listener == 1 and endpoint != self.observed.get((0, is_ipv6))
+        ]
+
     def take_events(self) -> list[Event]:
         events, self._events = self._events, []
         return [*self.transport.take_events(), *events]

@@ -208,7 +208,13 @@ class RendezvousServer:
             registrant = Registrant(received.remote_static, session, self.config.relay_rate, now)
         response = registrant.session.receive_initiation(received, now)
         if response is None:
-            raise AuthenticationFailed("initiation replayed")
+            copy = registrant.repeat_response(datagram, source)
+            if copy is None:
+                raise AuthenticationFailed("initiation replayed")
+            self._outbox.append(Transmit(copy, source, None, local))
+            return
+        if not is_stream(local):
+            registrant.note_response(datagram, response, source)
         registrant.sequence = -1  # It may be a new process, which counts from the start.
         if is_new:
             self._registrants[key] = registrant
@@ -223,6 +229,7 @@ class RendezvousServer:
         payload = session.open(receiver, counter, datagram, now)
         registrant = self._registrants[session.remote_static.data]
         registrant.last_heard = now
+        registrant.forget_response()
         message = parse_from_node(payload) if payload else None
         if is_stream(local):
             self._note_stream(registrant, source, local, now)

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tunnel.core.candidates import HostAddress
 from tunnel.errors import OperatorError, UsageError
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,13 @@ class Route(NamedTuple):
 
     prefix: str
     interface: str
+
+
+class LocalNetwork(NamedTuple):
+    """What a node is told of its machine's network."""
+
+    addresses: tuple[HostAddress, ...] = ()
+    routes: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
 
 def configure_interface(name: str, addresses: Sequence[str], mtu: int) -> list[str]:
@@ -158,6 +166,25 @@ def local_routes() -> list[Route]:
                 index = next((hop["oif"] for hop in message.get_attr("RTA_MULTIPATH") or ()), None)
             found.append(Route(f"{host}/{message['dst_len']}", names.get(index) or ""))
     return found
+
+
+def local_network(exclude: Collection[str] = ()) -> LocalNetwork:
+    """This machine's addresses and routes, but for those of the interfaces in `exclude`."""
+    routes = [route for route in local_routes() if route.interface not in exclude]
+    networks = [ipaddress.ip_network(route.prefix, strict=False) for route in routes]
+    ways_out = {
+        (network.version, route.interface)
+        for network, route in zip(networks, routes, strict=True)
+        if network.prefixlen == 0
+    }
+    addresses = []
+    for address in local_addresses(exclude):
+        interface = ipaddress.ip_interface(f"{address.host}/{address.prefix_length}")
+        leads_out = (interface.version, address.interface) in ways_out
+        addresses.append(
+            HostAddress(interface, address.is_temporary, address.is_deprecated, leads_out)
+        )
+    return LocalNetwork(tuple(addresses), tuple(dict.fromkeys(networks)))
 
 
 def default_gateway(exclude_interfaces: Collection[str] = ()) -> str | None:

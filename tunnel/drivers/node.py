@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import sys
@@ -17,7 +16,7 @@ import gevent
 from gevent.event import Event
 
 from tunnel.config import LEDGER_FILE, PEERS_FILE, pack_ledger, pack_peers
-from tunnel.core.configuration import LocalInterface, NodeConfig
+from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import Event as CoreEvent
 from tunnel.core.events import (
     InvitationRedeemed,
@@ -36,7 +35,7 @@ from tunnel.drivers.control import ControlServer
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.narration import narrate
-from tunnel.drivers.network import local_addresses
+from tunnel.drivers.network import LocalNetwork, local_network
 from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
 from tunnel.drivers.resolve import resolve
@@ -102,7 +101,7 @@ class NodeDriver:
         self._control = ControlServer(control_path, NodeControl(self).answer)
         self._port_mapping: PortMapping | None = None
         self._greenlets: list[Any] = []
-        self._interfaces: list[LocalInterface] = []
+        self._network = LocalNetwork()
         self._network_timer: Any = None
         self._must_save_peers = False
         self._locating: Any = None
@@ -261,19 +260,19 @@ class NodeDriver:
             self._port_mapping.network_changed(self._socket.port)
 
     def _read_addresses(self, *, must_refresh: bool = False) -> None:
-        interfaces: list[LocalInterface] = []
-        for address in local_addresses(exclude=[self._tun.name]):
-            if not address.is_deprecated:
-                text = f"{address.host}/{address.prefix_length}"
-                interfaces.append(ipaddress.ip_interface(text))
-        is_first = not self._interfaces and not must_refresh
-        if interfaces == self._interfaces and not must_refresh and not is_first:
-            # A route may have changed: let the server see where we come from now.
-            self.command(self.node.registration.refresh)
-            return
-        self._interfaces = interfaces
+        network = local_network(exclude=[self._tun.name])
+        is_first = not self._network.addresses and not must_refresh
+        has_moved = network.addresses != self._network.addresses
+        self._network = network
+        if has_moved or must_refresh or is_first:
+            self._tell_network()
+        else:
+            self.command(partial(self.node.routes_changed, network.routes))
+
+    def _tell_network(self) -> None:
+        addresses, routes = self._network
         port = self._socket.port
-        self.command(lambda now: self.node.network_changed(interfaces, port, now))
+        self.command(lambda now: self.node.network_changed(addresses, port, now, routes))
 
     def _beat(self) -> None:
         """Watchdog, and waking from suspend."""

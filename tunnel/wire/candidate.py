@@ -36,7 +36,7 @@ _VERSION = 1
 
 
 class CandidateKind(enum.IntEnum):
-    """RFC 8445 §4, and two kinds it has no name for."""
+    """RFC 8445 §4, and kinds it has no name for."""
 
     HOST = 1
     SERVER_REFLEXIVE = 2
@@ -44,6 +44,9 @@ class CandidateKind(enum.IntEnum):
     PORT_MAPPED = 4
     PREDICTED = 5
     RELAYED = 6
+    ALTERNATE_REFLEXIVE = 7
+    """Where the server's other port sees the announcer, if elsewhere than the first does: the
+    mapping varies, and the first one may be the exception."""
 
     @property
     def text(self) -> str:

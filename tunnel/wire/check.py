@@ -185,6 +185,11 @@ class Prediction(NamedTuple):
         return abs(self.last - self.first.port) + 1
 
 
+def is_ping(payload: bytes) -> bool:
+    """Whether it asks for an answer; for frames of our own, which are well-formed."""
+    return payload[:1] == bytes([PING])
+
+
 def is_padded_ping(payload: bytes) -> bool:
     """Whether it asks if so large a datagram passes: fragmented it would not tell."""
     return len(payload) > _TRANSACTION.size and payload[0] == PING
