@@ -78,6 +78,8 @@ class Trace:
         self.records: list[Record] = []
         self.statistics: defaultdict[str, Statistics] = defaultdict(Statistics)
         """By host name."""
+        self.destinations: defaultdict[str, Counter[Endpoint]] = defaultdict(Counter)
+        """Host name → endpoint → datagrams sent there, whatever became of them."""
         self.drops: Counter[tuple[str, Why]] = Counter()
         """By (where, why)."""
         self._describe = describe
@@ -91,6 +93,7 @@ class Trace:
         size = wire_size(data, to)
         counts = self.statistics[host]
         counts.datagrams_sent += 1
+        self.destinations[host][to] += 1
         counts.bytes_sent += size
         self._append((time, SENT, number, host, source, to, size, label))
 
