@@ -12,8 +12,10 @@ from tunnel.core.check_budget import (
     ENDPOINT_RATE,
     HOST_BURST,
     HOST_RATE,
+    PEER_BURST,
     PEER_HOST_BURST,
     PEER_HOST_RATE,
+    PEER_RATE,
     STRANGER_BURST,
     STRANGER_RATE,
     CheckBudget,
@@ -103,7 +105,15 @@ def test_ever_more_strangers() -> None:
     sent = sum(sender.send(peer, *hosts(10, 2000 + 10 * t), now=NOW + t / 10) for t in range(100))
     assert abs(sent - 10 * STRANGER_RATE) <= STRANGER_RATE
     # Those that are known go on being checked.
-    assert sender.send(peer, *hosts(STRANGER_BURST.__int__()), now=NOW + 20) == STRANGER_BURST
+    assert sender.send(peer, *hosts(int(STRANGER_BURST)), now=NOW + 20) == STRANGER_BURST
+
+
+def test_one_peer_wherever_it_is_said_to_be() -> None:
+    sender, peer = Sender(), make_peer(1)
+    endpoints = hosts(int(STRANGER_BURST))
+    assert sum(sender.send(peer, *endpoints) for _ in range(50)) == PEER_BURST
+    sent = sum(sender.send(peer, *endpoints, now=NOW + t / 100) for t in range(1, 1001))
+    assert abs(sent - 10 * PEER_RATE) <= 1
 
 
 def test_what_is_proven_relayed_or_an_answer_is_not_held_back() -> None:

@@ -27,6 +27,8 @@ PEER_HOST_RATE, PEER_HOST_BURST = 32.0, 96.0
 datagrams a punch."""
 HOST_RATE, HOST_BURST = 256.0, 1024.0
 """To all ports of one address: a hundred peers may be behind one NAT."""
+PEER_RATE, PEER_BURST = 128.0, 512.0
+"""For one peer, wherever to: a punch of 34 endpoints sends 340."""
 STRANGER_RATE, STRANGER_BURST = 4.0, 64.0
 """Endpoints never sent to before, for one peer: it may announce 32, and others may name 16."""
 
@@ -36,6 +38,7 @@ class CheckBudget:
         self._endpoints = KeyedRateLimit(ENDPOINT_RATE, ENDPOINT_BURST)
         self._peer_hosts = KeyedRateLimit(PEER_HOST_RATE, PEER_HOST_BURST)
         self._hosts = KeyedRateLimit(HOST_RATE, HOST_BURST)
+        self._peers = KeyedRateLimit(PEER_RATE, PEER_BURST)
         self._strangers = KeyedRateLimit(STRANGER_RATE, STRANGER_BURST)
 
     def admit(
@@ -62,4 +65,5 @@ class CheckBudget:
             and self._endpoints.take(endpoint, now)
             and self._peer_hosts.take((key, endpoint.host), now)
             and self._hosts.take(endpoint.host, now)
+            and self._peers.take(key, now)
         )
