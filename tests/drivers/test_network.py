@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +20,7 @@ from tunnel.drivers.network import (
     default_gateway,
     find_clash,
     local_addresses,
+    local_network,
     local_routes,
 )
 from tunnel.drivers.network_watch import NetworkWatch
@@ -160,6 +163,52 @@ def test_routes(in_namespace: InNamespace) -> None:
             assert find_clash(prefix, ["pt0"]) == clash
         assert find_clash("10.1.2.0/25") == Route("10.1.2.0/24", "pt0")
         assert find_clash("fd00:1::/80") == Route("fd00:1::/64", "pt0")
+        tun.close()
+
+    in_namespace(check)
+
+
+def test_local_network(in_namespace: InNamespace) -> None:
+    """As the kernel has it: what comes of it the core decides."""
+
+    def check() -> None:
+        tun = TunDevice("pt0")
+        configure_interface("pt0", ["10.1.2.3/24", "fd00:1::1/64"], 1380)
+        veth("eth7", "192.168.1.5/24", "fd07::5/64")
+        veth("eth8", "172.17.0.1/16")
+        with open("/proc/sys/net/ipv6/conf/eth7/use_tempaddr", "w") as file:
+            file.write("2")
+        ip("address add 2001:db8::5/64 dev eth7 nodad mngtmpaddr")
+        ip("address add 2001:db8:9::5/64 dev eth7 nodad preferred_lft 0")
+        ip("route add default via 192.168.1.1")
+        ip("route add 10.9.0.0/16 via 192.168.1.7")
+        ip("route add fd99::/48 dev eth8")
+        add_route("10.50.0.0/16", "pt0")
+        deadline = time.monotonic() + 10
+        while not any(a.is_temporary for a in local_network().addresses):  # tentative for a second
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        addresses, routes = local_network(exclude=["pt0"])
+        found = {str(a.interface): a for a in addresses}
+        (temporary,) = (text for text, a in found.items() if a.is_temporary)
+        assert ipaddress.ip_interface(temporary).network == ipaddress.ip_network("2001:db8::/64")
+        assert set(found) == {
+            "192.168.1.5/24",
+            "fd07::5/64",
+            "172.17.0.1/16",
+            "2001:db8::5/64",
+            "2001:db8:9::5/64",
+            temporary,
+        }
+        assert [text for text, a in found.items() if a.is_deprecated] == ["2001:db8:9::5/64"]
+        # There is no IPv6 default route.
+        assert [text for text, a in found.items() if a.leads_out] == ["192.168.1.5/24"]
+        prefixes = {str(route) for route in routes}
+        assert {"0.0.0.0/0", "10.9.0.0/16", "fd99::/48", "192.168.1.0/24"} <= prefixes
+        assert not prefixes & {"10.50.0.0/16", "10.1.2.0/24", "fd00:1::/64"}
+        ip("-6 route add default dev eth7")
+        leads_out = {a.ip.version for a in local_network(["pt0"]).addresses if a.leads_out}
+        assert leads_out == {4, 6}
         tun.close()
 
     in_namespace(check)

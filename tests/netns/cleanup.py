@@ -17,6 +17,8 @@ from typing import Protocol
 from .namespace import NAMESPACES, run_tool
 from .process import Process, stop_all
 
+ETC = Path("/etc/netns")
+"""Files here replace those of /etc for what `ip netns exec` starts (ip-netns(8))."""
 _OURS = re.compile(r"pt(\d+)-")
 _numbers = itertools.count(1)
 
@@ -50,6 +52,8 @@ class Cleanup:
                 opened.close()
             _remove(sorted(_named(self.prefix)))
             shutil.rmtree(self.files, ignore_errors=True)
+            for folder in ETC.glob(f"{self.prefix}*"):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_stale() -> list[str]:
@@ -60,7 +64,7 @@ def remove_stale() -> list[str]:
         if match and not Path(f"/proc/{match[1]}").exists():
             stale.append(name)
     _remove(stale)
-    for folder in Path("/tmp").glob("pt*-*-*"):
+    for folder in [*Path("/tmp").glob("pt*-*-*"), *ETC.glob("pt*-*-*")]:
         match = _OURS.match(folder.name)
         if match and folder.is_dir() and not Path(f"/proc/{match[1]}").exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -50,20 +50,37 @@ class UdpCounter:
 
     def received(self) -> Count:
         """What arrived for the port."""
-        return self._read("received")
+        return read_counter(self._namespace, self._table, "received")
 
     def sent(self) -> Count:
         """What was sent from the port."""
-        return self._read("sent")
+        return read_counter(self._namespace, self._table, "sent")
 
-    def _read(self, name: str) -> Count:
-        listing = run_tool(
-            ["nft", "-j", "list", "counter", "inet", self._table, name], namespace=self._namespace
-        ).stdout
-        for item in json.loads(listing)["nftables"]:
-            if "counter" in item:
-                return Count(item["counter"]["packets"], item["counter"]["bytes"])
-        raise LabError(f"no counter {name} in {self._namespace}: {listing}")
+
+class PrivateCounter:
+    """nftables counter of what one machine sends, other than through a tunnel or to itself, to
+    addresses that are private, link-local or shared (RFC 1918, 4193, 6598), from zero."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        run_tool(
+            ["nft", "-f", "-"],
+            namespace=namespace,
+            text="""
+            table inet private {
+                counter sent {}
+                chain output {
+                    type filter hook output priority raw;
+                    oifname { "lo", "punchtun*" } accept
+                    ip daddr { 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, \
+                        169.254.0.0/16 } counter name sent
+                    ip6 daddr fc00::/7 counter name sent
+                }
+            }""",
+        )
+
+    def sent(self) -> Count:
+        return read_counter(self._namespace, "private", "sent")
 
 
 def read_interface_counters(interface: str) -> InterfaceCounters:
@@ -74,3 +91,13 @@ def read_interface_counters(interface: str) -> InterfaceCounters:
             values = [int(field) for field in fields.split()]
             return InterfaceCounters(values[0 + 1], values[0], values[8 + 1], values[8])
     raise LabError(f"no interface {interface}")
+
+
+def read_counter(namespace: str, table: str, name: str) -> Count:
+    """A named nftables counter of an inet table."""
+    argv = ["nft", "-j", "list", "counter", "inet", table, name]
+    listing = run_tool(argv, namespace=namespace).stdout
+    for item in json.loads(listing)["nftables"]:
+        if "counter" in item:
+            return Count(item["counter"]["packets"], item["counter"]["bytes"])
+    raise LabError(f"no counter {name} in {namespace}: {listing}")

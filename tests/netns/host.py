@@ -102,6 +102,10 @@ class Host(Machine):
         ip_batch(lines, namespace=self.namespace)
         self.ip4 = given.ip4
 
+    def drop_ipv4(self) -> None:
+        """Have no IPv4 any more, as on a network that has none."""
+        self.run(["ip", "-4", "addr", "flush", "dev", self.uplink])
+
     def interface_counters(self, interface: str | None = None) -> InterfaceCounters:
         """Of the uplink, or of another interface of this machine."""
         return super().interface_counters(interface or self.uplink)

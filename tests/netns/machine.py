@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .cleanup import Cleanup
-from .counters import InterfaceCounters, UdpCounter, read_interface_counters
+from .cleanup import ETC, Cleanup
+from .counters import InterfaceCounters, PrivateCounter, UdpCounter, read_interface_counters
 from .namespace import LabError, inside, ip_batch, run_tool, write_sysctls
 from .process import Process
 
@@ -111,6 +111,17 @@ class Machine:
         opened.settimeout(timeout)
         opened.bind((address, port))
         return opened
+
+    def name_hosts(self, names: Mapping[str, Sequence[str]]) -> None:
+        """Give programs started here from now on an /etc/hosts of their own: name → addresses."""
+        folder = ETC / self.namespace
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [f"{address} {name}\n" for name, all_of in names.items() for address in all_of]
+        (folder / "hosts").write_text("".join(lines))
+
+    def count_private(self) -> PrivateCounter:
+        """Begin to count what this machine sends to private IPv4 addresses and ULA."""
+        return PrivateCounter(self.namespace)
 
     def interface_counters(self, interface: str) -> InterfaceCounters:
         """Packets and bytes an interface received and sent since it was made."""
