@@ -28,6 +28,8 @@ class End:
         self.received: list[tuple[float, Endpoint, Check]] = []
         self.kept: list[float] = []
         """When anything was sent directly."""
+        self.openers: list[tuple[float, Endpoint]] = []
+        """When, where to."""
         self.sent: list[tuple[float, Endpoint, Check]] = []
         self.changes: list[tuple[float, str, str, str]] = []
 
@@ -81,7 +83,8 @@ class Pair:
         for end, other in ((self.a, self.b), (self.b, self.a)):
             for endpoint, payload, *_ in end.traversal.take_checks():
                 if payload is None:
-                    continue  # An opener: it does not get there.
+                    end.openers.append((self.now, endpoint))  # It does not get there.
+                    continue
                 if endpoint != RELAYED:
                     end.kept.append(self.now)
                 if payload:

@@ -4,8 +4,11 @@ import ipaddress
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunnel.core.candidates import (
+    Address,
     HostAddress,
     admit_candidates,
     gather_candidates,
@@ -308,3 +311,25 @@ def test_gather_no_more_than_a_message_holds() -> None:
     assert len(found) == MAX_CANDIDATES
     assert found[-1] == Candidate(REFLEXIVE, seen)
     assert found[0] == Candidate(HOST, Endpoint("2001:db8::1", 51000))
+
+
+@given(
+    st.lists(st.ip_addresses(), max_size=20),
+    st.lists(st.ip_addresses(network="10.0.0.0/8") | st.ip_addresses(network="fc00::/7")),
+    st.lists(st.tuples(st.ip_addresses(), st.integers(0, 32)), max_size=5),
+)
+def test_admitted_is_public_or_near(
+    strangers: list[Address], private: list[Address], routes: list[tuple[Address, int]]
+) -> None:
+    prefixes = [ipaddress.ip_network(f"{ip}/{length}", strict=False) for ip, length in routes]
+    announced = [Candidate(HOST, Endpoint(str(ip), 7)) for ip in [*strangers, *private]]
+    local = interfaces("10.1.2.3/24", "fd12::7/64")
+    found = admit_candidates(announced, local, TUNNEL, routes=prefixes)
+    near = [a.network for a in local] + [n for n in prefixes if n.is_private]
+    for candidate in found:
+        ip = ipaddress.ip_address(candidate.endpoint.host)
+        assert is_public(ip) or any(ip in network for network in near)
+        assert not (ip.is_multicast or ip.is_loopback or ip.is_link_local)
+        assert not any(ip in network.network for network in TUNNEL)
+    kept = set(found)
+    assert list(found) == [c for c in announced if c in kept], "in the order given"

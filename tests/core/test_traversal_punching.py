@@ -20,7 +20,7 @@ from tunnel.constants import MAX_UNANSWERED_CHECKS
 from tunnel.core.path import RELAYED
 from tunnel.core.path_table import FORGET_PATH_AFTER, MAX_PATHS
 from tunnel.core.punch_schedule import PUNCH_ROUNDS, RETRY_DELAYS
-from tunnel.core.traversal import OPENER_LEAD
+from tunnel.core.traversal import OPENER_LEAD, OPENER_SPACING
 from tunnel.wire.candidate import Candidate, CandidateKind
 from tunnel.wire.check import UNOBSERVED, CallMe, Confirm, Ping, Pong, parse_check
 from tunnel.wire.endpoint import Endpoint
@@ -221,6 +221,36 @@ def test_nobody_aims_us_at_a_victim_by_calling_again_and_again() -> None:
         pair.a.traversal.receive_call(CallMe(0, tuple(victims)), pair.now)
         pair.run(0.01)
     assert len(pair.a.kinds(VICTIM)) <= 11 * MAX_UNANSWERED_CHECKS, "10 seconds of it"
+
+
+@pytest.mark.parametrize("how", ["call", "moved", "introduced"])
+def test_openers_are_bounded_per_endpoint(how: str) -> None:
+    """However often a punch begins: one a second, beside the checks."""
+    pair = Pair()
+    traversal = pair.a.traversal
+    victim = Candidate(REFLEXIVE, VICTIM)
+    for _ in range(1000):
+        if how == "call":
+            traversal.receive_call(CallMe(0, (victim,)), pair.now)
+        elif how == "moved":
+            traversal.note_moved(victim, pair.now)
+        else:
+            traversal.set_candidates([victim])
+            traversal.punch(pair.now, "introduction")
+        pair.run(0.01)
+    openers = [at for at, to in pair.a.openers if to == VICTIM]
+    assert 1 <= len(openers) <= 10 / OPENER_SPACING + 1
+    assert all(b - a >= OPENER_SPACING for a, b in pairwise(openers))
+    assert len(pair.a.kinds(VICTIM)) <= 11 * MAX_UNANSWERED_CHECKS
+
+
+def test_no_opener_goes_to_who_has_proven_to_be_there() -> None:
+    pair = Pair().direct()
+    pair.a.openers.clear()
+    for _ in range(100):
+        pair.a.traversal.receive_call(CallMe(0, (Candidate(REFLEXIVE, B),)), pair.now)
+        pair.run(0.1)
+    assert pair.a.openers == []
 
 
 def test_nobody_aims_us_at_ever_more_victims() -> None:
