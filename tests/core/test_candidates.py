@@ -329,7 +329,7 @@ def test_admitted_is_public_or_near(
     for candidate in found:
         ip = ipaddress.ip_address(candidate.endpoint.host)
         assert is_public(ip) or any(ip in network for network in near)
-        assert not (ip.is_multicast or ip.is_loopback or ip.is_link_local)
+        assert not any((ip.is_multicast, ip.is_loopback, ip.is_link_local))
         assert not any(ip in network.network for network in TUNNEL)
     kept = set(found)
     assert list(found) == [c for c in announced if c in kept], "in the order given"
