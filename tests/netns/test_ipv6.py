@@ -118,7 +118,7 @@ def test_no_family_in_common(dual: DualStack) -> None:
     for node, peer in ((attic, "camera"), (camera, "attic")):
         entry = node.peer(peer)
         assert entry["state"] == "relayed"
-        assert entry["why_not_direct"]["reason"] == "the two have no address family in common"
+        assert entry["why_not_direct"]["code"] == "no-common-family"
     assert attic.run(
         "wait", "--peer", "camera", "--direct", "--timeout", "1", check=False
     ).returncode

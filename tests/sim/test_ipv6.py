@@ -57,8 +57,9 @@ def test_no_family_in_common() -> None:
     for name, has, lacks in (("a", "IPv6", "IPv4"), ("b", "IPv4", "IPv6")):
         status = world.node(name).status(world.hosts[name].now)
         why = status["peers"][0]["why_not_direct"]
-        assert why["reason"] == "the two have no address family in common"
-        assert why["evidence"] == f"this node has only {has}, the peer announces only {lacks}"
+        assert why["code"] == "no-common-family"
+        assert f"{has} only" in why["reason"]
+        assert f"{lacks} only" in why["reason"]
 
 
 @pytest.mark.parametrize("names", [(SERVER_V6, SERVER_ADDRESS), (SERVER_ADDRESS, SERVER_V6)])
@@ -130,7 +131,6 @@ def test_whichever_is_faster_is_used(delay: float, is_ipv6: bool) -> None:
     assert [stream.lost for stream in streams] == [0, 0]
 
 
-@pytest.mark.xfail(reason="an answer by a slow way counts as the peer's move, while it is idle")
 def test_an_idle_pair_stays_on_the_faster_way() -> None:
     world = DualStack(delay=0.03)
     for name in "ab":

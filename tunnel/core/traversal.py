@@ -248,7 +248,8 @@ class Traversal:
             path.local = local
             path.is_successor = self.best is not None and not self.schedule.is_running
             if path.is_successor:
-                self._expect_successor(path, now)
+                self._succession.begin(path, now)  # Duplicate until an echo decides.
+                self.checks.ping(path, now)
             elif self.needs_path:
                 self.checks.ping(path, now)  # A triggered check, RFC 8445 §7.3.1.4.
         elif source != RELAYED and path.local != local and not self._follow(path, local, now):
@@ -262,7 +263,7 @@ class Traversal:
             and self.best is not None
             and path.proven_at is not None
             and self.best.is_silent(now, GONE_AFTER)
-            and now - (path.pinged_at or 0.0) > ECHO_INTERVAL
+            and now - (path.pinged_at or 0.0) > ECHO_INTERVAL + (path.rtt or 0.0)
         ):
             # The peer sends here and no longer there: it went back to an older mapping.
             path.is_successor = True
@@ -284,13 +285,16 @@ class Traversal:
     ) -> None:
         """The server, or somebody else, sees the peer at another endpoint than before."""
         self.add_candidate(candidate)
-        if self.best is not None and self.best.kind is not CandidateKind.HOST:
+        best = self.best
+        is_ipv6 = candidate.endpoint.is_ipv6
+        if best and best.kind is not CandidateKind.HOST and best.endpoint.is_ipv6 == is_ipv6:
             path = self.path_table.get(candidate.endpoint) or self.path_table.add(
-                candidate.endpoint, now, self.best, candidate.kind
+                candidate.endpoint, now, best, candidate.kind
             )
-            if path is not self.best:
+            if path is not best:
                 path.is_successor = True
-                self._expect_successor(path, now)
+                self._succession.begin(path, now)  # Duplicate until an echo decides.
+                self.checks.ping(path, now)
         self.punch(now, cause)
 
     def note_unreachable(self, endpoint: Endpoint, now: float) -> None:
@@ -492,8 +496,3 @@ class Traversal:
 
     def _find(self, endpoint: Endpoint) -> Path | None:
         return self.relay if endpoint == RELAYED else self.path_table.get(endpoint)
-
-    def _expect_successor(self, path: Path, now: float) -> None:
-        """Duplicate until an echo decides whether the peer has moved to `path`."""
-        self._succession.begin(path, now)
-        self.checks.ping(path, now)
