@@ -18,12 +18,9 @@ DISTRUSTING_ROUNDS = 2
 FEW, MANY = 12, 30
 """Attempts in vain after which guessing rests: where one would most likely have succeeded,
 something else is in the way; where it is a lottery, one holds out for an hour."""
-REFUSED = {
-    Refusal.BUSY: 5.0,
-    Refusal.OFF: 600.0,
-    Refusal.HOPELESS: 600.0,
-    Refusal.UNPREDICTABLE: 60.0,
-}
+REFUSED = {Refusal.OFF: 600.0, Refusal.HOPELESS: 600.0, Refusal.UNPREDICTABLE: 60.0}
+BUSY_DELAYS = (5.0, 10.0, 20.0, 40.0, 60.0)
+"""Each asking costs both routers a round of samples, which must not use up what attempts need."""
 
 
 class GuessRecord:
@@ -37,6 +34,8 @@ class GuessRecord:
         self.refusal: Refusal | None = None
         """Why the last one was not made."""
         self.refused_by_peer = False
+        self._busy = 0
+        """How often in a row the peer had no time for us, nor we for it."""
         self._stuck_since: float | None = None
         self._not_before = float("-inf")
 
@@ -94,6 +93,7 @@ class GuessRecord:
 
     def note_ranges(self, ours: PortRange, theirs: PortRange, chance: float) -> None:
         self.ours, self.theirs, self.chance = ours, theirs, chance
+        self._busy = 0
 
     def fail(self, now: float) -> None:
         """An attempt was in vain."""
@@ -109,4 +109,9 @@ class GuessRecord:
     def refuse(self, refusal: Refusal, now: float, *, by_peer: bool = False) -> None:
         """An attempt was not made after all."""
         self.refusal, self.refused_by_peer = refusal, by_peer
-        self._not_before = now + REFUSED[refusal]
+        if refusal is Refusal.BUSY:
+            self.tries = max(0, self.tries - 1)  # The way to try next stays the same.
+            self._not_before = now + BUSY_DELAYS[min(self._busy, len(BUSY_DELAYS) - 1)]
+            self._busy += 1
+        else:
+            self._not_before = now + REFUSED[refusal]

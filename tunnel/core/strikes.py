@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tunnel.core.machine import RandomBytes
-from tunnel.core.prediction import PortRange, count_sends
+from tunnel.core.prediction import MAX_SENDS, PortRange, count_sends
 from tunnel.wire.check import PredictionKind
 from tunnel.wire.endpoint import Endpoint
 
@@ -60,8 +60,10 @@ def plan_strikes(
     random_bytes: RandomBytes,
 ) -> list[Strike]:
     """In order of time. `most` bounds the entries in our NAT at any moment, each of which it
-    forgets after `lifetime` seconds; `skew` is by how many seconds the two starts may differ."""
+    forgets after `lifetime` seconds; `skew` is by how many seconds the two starts may differ.
+    `their_sockets` is the peer's word: more than MAX_SENDS of them keep nobody waiting."""
     lead = LEAD + skew
+    their_sockets = min(their_sockets, MAX_SENDS)
     if ours.size == 1 and theirs.size == 1:
         pings = [Strike(lead + at, theirs.first, locals_[0], False) for at in REPEATS]
         return [Strike(0.0, theirs.first, locals_[0], True), *pings]
@@ -123,9 +125,10 @@ def _meet(
 ) -> list[Strike]:
     count = min(count_sends(ours, theirs.size, len(locals_)), most)
     if ours.kind is theirs.kind is PredictionKind.SEQUENTIAL:
+        length = max(PASS_SPACING, count / PING_RATE)
         return [
             Strike(
-                lead + turn * PASS_SPACING + number / PING_RATE,
+                lead + turn * length + number / PING_RATE,
                 _at(theirs, theirs.port(number)),
                 locals_[0],
                 False,
