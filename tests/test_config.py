@@ -285,9 +285,10 @@ def test_listen(text: str, listen: tuple[str | None, int] | None) -> None:
 
 def test_up_config(tmp_path: Any) -> None:
     file = tmp_path / "home.toml"
-    file.write_text('name = "pi"\nmtu = 1400\nport_mapping = false\n')
+    file.write_text('name = "pi"\nmtu = 1400\nport_mapping = false\nport_guessing = false\n')
     options = read_up_config(str(file))
-    assert (options.name, options.mtu, options.port_mapping) == ("pi", 1400, False)
+    assert (options.name, options.mtu) == ("pi", 1400)
+    assert (options.port_mapping, options.port_guessing) == (False, False)
 
 
 def test_what_is_typed_wins_over_the_file(tmp_path: Any) -> None:
@@ -308,6 +309,7 @@ def test_what_is_typed_wins_over_the_file(tmp_path: Any) -> None:
         ("mtu = true", "mtu must be a whole number"),
         ("port_mapping = 'no'", "port_mapping must be true or false"),
         ("port_mapping = 0", "port_mapping must be true or false"),
+        ("port_guessing = 'off'", "port_guessing must be true or false"),
         ("name = 7", "name must be a string"),
         ("name", "this is no TOML"),
         ("name = '\ud800'".encode("utf-8", "surrogatepass").decode("latin-1"), "no TOML"),

@@ -227,6 +227,7 @@ class UpOptions:
     log_format: str | None = None
     state_dir: str | None = None
     port_mapping: bool | None = None
+    port_guessing: bool | None = None
 
     def completed_by(self, other: UpOptions) -> UpOptions:
         """These options, and where they are silent `other`'s."""
@@ -257,7 +258,12 @@ def read_up_config(path: str) -> UpOptions:
     return UpOptions(**content)
 
 
-_KINDS: dict[str, type] = {"mtu": int, "listen_port": int, "port_mapping": bool}
+_KINDS: dict[str, type] = {
+    "mtu": int,
+    "listen_port": int,
+    "port_mapping": bool,
+    "port_guessing": bool,
+}
 """Options that are no text."""
 _KIND_WORDS = {int: "a whole number", bool: "true or false", str: "a string in quotes"}
 

@@ -12,14 +12,17 @@ from typing import Any
 
 from tests.core.ends import SERVER, URL, Clock, Network, key, make_server, seeded
 from tests.core.gateway import Gateway, Mapping
+from tests.core.guessing_ends import Pair
 from tests.core.test_node import Alone
 from tests.wire.messages import CANDIDATES, KINDS, Kind
 from tests.wire.test_packet import ipv4, ipv6
 from tests.wire.test_stun import REQUEST
 from tests.wire.test_stun import request as stun_request
 from tunnel.core.candidates import admit_candidates, is_public
+from tunnel.core.fresh_sockets import MAX_FRESH
 from tunnel.core.machine import FIRST_STREAM
 from tunnel.core.path import RELAYED
+from tunnel.core.port_guessing import GuessState
 from tunnel.core.reassembly import Reassembler
 from tunnel.core.traversal import Traversal
 from tunnel.core.upnp_operations import UpnpResult
@@ -28,7 +31,15 @@ from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.wire import natpmp, pcp
 from tunnel.wire.candidate import pack_candidates, parse_announcement, parse_candidates
 from tunnel.wire.certificate import parse_certificate
-from tunnel.wire.check import CallMe, Confirm, Ping, Pong, parse_check
+from tunnel.wire.check import (
+    PREDICTION,
+    CallMe,
+    Confirm,
+    Ping,
+    Pong,
+    Prediction,
+    parse_check,
+)
 from tunnel.wire.endpoint import Endpoint, pack_endpoint, unpack_endpoint
 from tunnel.wire.feeler import Feeler, parse_hairpin
 from tunnel.wire.fragment import Fragment, parse_fragment
@@ -363,6 +374,35 @@ def fuzz_port_mapper(data: bytes) -> None:
     assert mapping.sent <= 20 + 12 * len(pieces)
 
 
+def fuzz_port_guessing(data: bytes) -> None:
+    """Any predictions of a peer, in any state: no exception, sockets and datagrams stay bounded,
+    and all come to their end. `data`: a byte that says how, and a prediction, again and again."""
+    pair = Pair(("exact", "64", "512", "sequential")[len(data) % 4], "exact")
+    a, b = pair.ends
+    pair.get_stuck(a)
+    for start in range(0, len(data), 33):
+        how, payload = data[start], data[start + 1 : start + 33]
+        pair.run((how >> 4) / 10)
+        try:
+            prediction = parse_check(payload)
+        except Malformed:
+            continue
+        if not isinstance(prediction, Prediction):
+            continue
+        b.is_credible = how % 8 != 7
+        if how % 2 and a.sent:
+            prediction = prediction._replace(attempt=a.sent[-1][1].attempt)
+        if b.is_credible:
+            prediction = prediction._replace(first=prediction.first._replace(host=b.host))
+        pair.hear(a, prediction)
+    for end in pair.ends:
+        assert end.guessing.sockets.free >= 0
+    pair.rest()
+    assert (a.state, a.guessing.sockets.free) == (GuessState.IDLE, MAX_FRESH)
+    entries = {(check.local, check.endpoint) for _, check in a.struck}
+    assert len(entries) <= 480 * (2 + len(data) // 33)
+
+
 def fuzz_node(data: bytes) -> None:
     """A datagram of a stranger: the node counts a reason and answers nothing."""
     node = _ALONE.node
@@ -430,6 +470,8 @@ def corpus(name: str) -> list[bytes]:
         stun_request(),
         REQUEST,
     ]
+    predictions = [packed for packed in _of(parse_check) if packed[0] == PREDICTION]
+    ask = predictions[0][:1] + b"\x01\x01" + predictions[0][3:]
     special: dict[str, list[bytes]] = {
         "handshake": handshakes,
         "check": _of(parse_check),
@@ -459,6 +501,10 @@ def corpus(name: str) -> list[bytes]:
         "nat_pmp": _of(natpmp.parse_response),
         "pcp": _of(pcp.parse_response),
         "port_mapper": [b"".join(_of(pcp.parse_response)), b"".join(_of(natpmp.parse_response))],
+        "port_guessing": [
+            bytes([0x01]) + predictions[0] + bytes([0x60]) + ask + bytes([0x11]) + predictions[-1],
+            bytes([0x07]) + ask + bytes([0x41]) + ask,
+        ],
         "traversal": [bytes(range(0, 200, 3)), bytes(64)],
     }
     return special.get(name, datagrams)

@@ -10,7 +10,7 @@ from tests.fuzz.mutate import mutate
 from tests.fuzz.targets import TARGETS, corpus
 
 MUTATIONS = 2000
-SLOW = {"server_says": 1000, "traversal": 300}
+SLOW = {"server_says": 1000, "traversal": 300, "port_guessing": 200}
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -29,6 +29,7 @@ state_dir = click.option(
 @click.option(
     "--no-port-mapping", is_flag=True, help="Ask no router to forward a port (PCP, NAT-PMP, UPnP)."
 )
+@click.option("--no-port-guessing", is_flag=True, help="Send to no ports that have to be guessed.")
 @click.option(
     "--config", metavar="FILE", help="TOML file with these options; see docs/operations.md."
 )
@@ -43,6 +44,7 @@ def up(
     listen_port: int | None,
     log_format: str | None,
     no_port_mapping: bool,
+    no_port_guessing: bool,
     config: str | None,
     state_dir: str | None,
 ) -> None:
@@ -59,6 +61,7 @@ def up(
     typed = UpOptions(
         *(_read_join(join), server, name, ip, interface, mtu, listen_port, log_format, state_dir),
         port_mapping=False if no_port_mapping else None,
+        port_guessing=False if no_port_guessing else None,
     )
     options = typed if config is None else typed.completed_by(read_up_config(config))
     start_logging(as_json=options.log_format == "json", verbose=False)

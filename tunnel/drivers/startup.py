@@ -112,6 +112,7 @@ def run_node(options: UpOptions, places: Places) -> None:
             known_peers=parse_peers(directory.read_json(PEERS_FILE)),
             mtu=mtu,
             may_rebind=options.listen_port is None,
+            may_guess=options.port_guessing is not False,
             port_mapping=options.port_mapping is not False,
             version=tunnel.__version__,
         )
