@@ -9,10 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.core.ends import seeded
+from tunnel.core.attempt import GuessState
 from tunnel.core.checks import Outgoing
 from tunnel.core.nat_mapping import ADDRESS_AND_PORT, INDEPENDENT
 from tunnel.core.path import RELAYED
-from tunnel.core.port_guessing import GuessState, PortGuessing
+from tunnel.core.port_guessing import PortGuessing
 from tunnel.core.sampling import Asked
 from tunnel.wire.check import Phase, Prediction, PredictionKind, Refusal, parse_check
 from tunnel.wire.endpoint import Endpoint
@@ -30,7 +31,7 @@ class Traversal:
     def __init__(self) -> None:
         self.best: Any = None
         self.relay: Any = SimpleNamespace(rtt=RTT, is_alive=lambda now: True)
-        self.is_stuck = False
+        self.stuck = False
         self.opener_ttl = 4
         self.locals_in_use: set[int] = set()
         self.transactions: list[int] = []
@@ -39,11 +40,14 @@ class Traversal:
     def needs_path(self) -> bool:
         return self.best is None
 
+    def is_stuck(self, now: float) -> bool:
+        return self.stuck
+
     def expect_answers_to(self, transaction: int) -> None:
         self.transactions.append(transaction)
 
     def succeed(self, local: int) -> None:
-        self.best, self.is_stuck = object(), False
+        self.best, self.stuck = object(), False
         self.locals_in_use = {local}
 
 
@@ -147,7 +151,7 @@ class Pair:
     def get_stuck(self, *ends: End) -> None:
         for end in ends or self.ends:
             for peer in end.peers.values():
-                peer.traversal.is_stuck = True
+                peer.traversal.stuck = True
             end.guessing.handle_timer(end.peers.values(), self.now)
             self.settle(end)
 
@@ -209,7 +213,7 @@ class Pair:
         """No pair is stuck any more; what is under way comes to its end."""
         for end in self.ends:
             for peer in end.peers.values():
-                peer.traversal.is_stuck = False
+                peer.traversal.stuck = False
         self.run(300)
 
     def state_changed(self, end: End) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from tunnel.core.guess_record import (
     BUSY_DELAYS,
+    DISTRUSTING_ROUNDS,
     EXACT_DELAYS,
     FEW,
     GUESS_DELAY,
@@ -50,7 +51,9 @@ def test_due_when_stuck() -> None:
 def test_two_known_ports_are_tried_ever_more_seldom() -> None:
     record = stuck()
     record.note_ranges(of(EXACT, 1), of(EXACT, 1), 1.0)
-    assert [delay_after(record) for _ in range(9)] == [*EXACT_DELAYS, 180.0, 180.0]
+    in_turn = [delay_after(record) for _ in range(DISTRUSTING_ROUNDS * WAYS)]
+    assert set(in_turn) == {EXACT_DELAYS[0]}, "as long as other ways come in between"
+    assert [delay_after(record) for _ in range(8)] == [*EXACT_DELAYS[1:], 180.0, 180.0]
     assert not record.is_guess
 
 
@@ -74,11 +77,24 @@ def test_a_lottery_goes_on_for_long() -> None:
 def test_each_way_of_trust_has_its_turn() -> None:
     """(the peer distrusts its mapping, we distrust ours)"""
     record = stuck()
-    ways = [record.begin() for _ in range(2 * WAYS)]
-    assert ways[:WAYS] == ways[WAYS:]
-    assert ways[:2] == [(False, False)] * 2
+    ways = [record.begin() for _ in range(DISTRUSTING_ROUNDS * WAYS)]
+    assert ways == DISTRUSTING_ROUNDS * ways[:WAYS]
+    assert ways[:3] == [(False, False), (False, True), (True, False)]
     assert set(ways) == {(False, False), (False, True), (True, False), (True, True)}
-    assert (record.tries, record.rounds) == (2 * WAYS, 1)
+    assert (record.tries, record.rounds) == (DISTRUSTING_ROUNDS * WAYS, DISTRUSTING_ROUNDS - 1)
+    assert {record.begin() for _ in range(20)} == {(False, False)}, "then it is a firewall"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(EXACT, SCATTERED), (SCATTERED, EXACT)])
+def test_a_steady_one_is_distrusted_for_good_when_the_other_varies(
+    ours: PredictionKind, theirs: PredictionKind
+) -> None:
+    record = stuck()
+    for _ in range(WAYS):
+        record.begin()
+    record.note_ranges(*(of(kind, 1 if kind is EXACT else 512) for kind in (ours, theirs)), 0.99)
+    record.begin()
+    assert {record.begin() for _ in range(20)} == {(theirs is EXACT, ours is EXACT)}
 
 
 def test_a_path_makes_good() -> None:

@@ -394,7 +394,7 @@ def test_whatever_is_said(told: list[tuple], kind: str) -> None:  # type: ignore
     pair.run(400)
     assert all(check.endpoint.host == b.host for _, check in a.struck)
     assert len(a.guessing.sockets._taken) <= MAX_FRESH
-    a.peer(b).traversal.is_stuck = False
+    a.peer(b).traversal.stuck = False
     pair.run(700)
     assert a.state is IDLE
     assert a.guessing.sockets.free == MAX_FRESH
@@ -418,7 +418,7 @@ def test_reset_in_each_state(state: object) -> None:
     assert record(a, b).tries == 0
     assert a.guessing.sockets.free == MAX_FRESH
     struck = len(a.struck)
-    a.peer(b).traversal.is_stuck = False
+    a.peer(b).traversal.stuck = False
     pair.run(300)
     assert len(a.struck) == struck
     assert Counter(a.released) == Counter(a.opened | set(a.released))

@@ -18,11 +18,11 @@ from tests.wire.messages import CANDIDATES, KINDS, Kind
 from tests.wire.test_packet import ipv4, ipv6
 from tests.wire.test_stun import REQUEST
 from tests.wire.test_stun import request as stun_request
+from tunnel.core.attempt import GuessState
 from tunnel.core.candidates import admit_candidates, is_public
 from tunnel.core.fresh_sockets import MAX_FRESH
 from tunnel.core.machine import FIRST_STREAM
 from tunnel.core.path import RELAYED
-from tunnel.core.port_guessing import GuessState
 from tunnel.core.reassembly import Reassembler
 from tunnel.core.traversal import Traversal
 from tunnel.core.upnp_operations import UpnpResult

@@ -17,8 +17,9 @@ from tests.sim.guessing import (
 from tests.sim.nat import Nat
 from tests.sim.trace import DAY, SENT
 from tests.sim.world import SERVER_ADDRESS, World
+from tunnel.core.attempt import GuessState
 from tunnel.core.events import PathChanged
-from tunnel.core.port_guessing import SPACING, GuessState, PortGuessing
+from tunnel.core.port_guessing import SPACING, PortGuessing
 from tunnel.wire.check import Refusal
 from tunnel.wire.endpoint import Endpoint
 

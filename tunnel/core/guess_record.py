@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunnel.core.prediction import PortRange
+from tunnel.core.prediction import PortRange, count_sends, count_sockets
 from tunnel.wire.check import PredictionKind, Refusal
 
 EXACT_DELAYS = (3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 180.0)
@@ -49,6 +49,13 @@ class GuessRecord:
         """Whether both sides guess: attempts follow each other, for each is long and gentle."""
         both = (self.ours, self.theirs)
         return all(r is not None and r.kind is PredictionKind.SCATTERED for r in both)
+
+    @property
+    def expected_sends(self) -> int:
+        """Endpoints that an attempt sends to, as far as the last one told; 0: not known."""
+        if self.ours is None or self.theirs is None:
+            return 0
+        return count_sends(self.ours, self.theirs.size, count_sockets(self.ours))
 
     @property
     def _is_exact(self) -> bool:

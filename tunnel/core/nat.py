@@ -240,6 +240,8 @@ class NatDiscovery:
                 is_fresh = path.proof_sent_at is not None and path.proof_sent_at >= self._since
                 if seen_by_peer is None or not is_fresh or not path.is_alive(now):
                     continue
+                if path.local != MAIN_SOCKET:
+                    continue  # Another socket has another mapping.
                 # Within a LAN, or around by our own NAT, it is not the NAT that is seen.
                 if path.endpoint == RELAYED or path.endpoint.host == observed.host:
                     continue

@@ -23,12 +23,9 @@ One attempt at a time, whatever the number of peers, and all of them within one 
 
 from __future__ import annotations
 
-import enum
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from tunnel.core.attempt import Attempt, GuessState, Message
 from tunnel.core.checks import Outgoing
 from tunnel.core.entry_budget import EntryBudget
 from tunnel.core.entry_lifetime import EntryLifetime, EntryState
@@ -40,7 +37,7 @@ from tunnel.core.nat_mapping import ADDRESS, INDEPENDENT
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.prediction import (
-    MAX_SENDS,
+    LEAST_SENDS,
     PortRange,
     count_sends,
     count_sockets,
@@ -56,6 +53,7 @@ from tunnel.wire.endpoint import Endpoint
 SAMPLE_SOCKETS = 6
 """Two ports each: twelve samples tell a block's ends to a twelfth of its width."""
 BUSY_DELAY = 5.0
+ENOUGH = 0.9
 SPACING = 20.0
 """Seconds between the starts of attempts that guess."""
 ROLE_DELAY = 2.0
@@ -74,36 +72,6 @@ TIDY_INTERVAL = 30.0
 TTL_STEP, HIGHEST_TTL = 2, 12
 """Openers that died before our own outer NAT did nothing: once every way of trying has been in
 vain, they go farther."""
-
-
-class GuessState(enum.Enum):
-    IDLE = "idle"
-    SAMPLING = "sampling"
-    ASKING = "asking"
-    STRIKING = "striking"
-
-
-class Message(NamedTuple):
-    to: Peer
-    check: Outgoing
-
-
-@dataclass
-class Attempt:
-    peer: Peer
-    number: int
-    """Names the attempt; drawn by who asks."""
-    is_asker: bool
-    locals: list[int]
-    distrusts_steady: bool = False
-    wish: int = 0
-    ours: PortRange | None = None
-    theirs: PortRange | None = None
-    their_sockets: int = 1
-    transaction: int = 0
-    tries: int = 0
-    ends_at: float = 0.0
-    strikes: deque[tuple[float, Outgoing]] = field(default_factory=deque)
 
 
 class PortGuessing:
@@ -197,7 +165,8 @@ class PortGuessing:
             self._note_refusal(attempt, Refusal(prediction.kind), now, by_peer=True)
         elif is_credible:
             self._note_theirs(attempt, prediction)
-            self._strike(attempt, now, prediction.start / 1000)
+            if not self._gives_up(attempt, now):
+                self._strike(attempt, now, prediction.start / 1000)
 
     # The clock
 
@@ -216,7 +185,8 @@ class PortGuessing:
             if self._sampler.is_done(now):
                 self._note_samples(now)
         elif self.state is GuessState.ASKING:
-            self._ask_again(attempt, now)
+            if self._next_at is not None and now >= self._next_at:
+                self._ask_again(attempt, now)
         elif self.state is GuessState.STRIKING:
             self._send_strikes(attempt, now)
         if self._tidy_at is not None and now >= self._tidy_at:
@@ -227,6 +197,7 @@ class PortGuessing:
     def _consider(self, peers: Iterable[Peer], now: float) -> None:
         """Begin with the pair that is due first, or see to it that we are woken when one is."""
         due_at: float | None = None
+        first: tuple[float, Peer] | None = None
         for peer in peers:
             record = self.record(peer)
             if not self._is_stuck(peer, now):
@@ -238,15 +209,16 @@ class PortGuessing:
                 at = max(at, self._guessed_at + SPACING)
             if at > now:
                 due_at = earliest((due_at, at))
-            elif not self._can_afford(now, is_guess=record.is_guess):
+            elif not self._can_afford(record.expected_sends, now, rounds=2):
                 due_at = earliest((due_at, now + BUSY_DELAY))
-            else:
-                wish, distrusts_steady = record.begin()
-                number = draw_number(self._random_bytes) & 0xFFFFFFFF
-                attempt = Attempt(peer, number, True, [], distrusts_steady, int(wish))
-                self._sample(attempt, now)
-                return
+            elif first is None or at < first[0]:
+                first = at, peer
         self._next_at = due_at
+        if first is not None:
+            peer = first[1]
+            wish, distrusts_steady = self.record(peer).begin()
+            number = draw_number(self._random_bytes) & 0xFFFFFFFF
+            self._sample(Attempt(peer, number, True, [], distrusts_steady, int(wish)), now)
 
     def _is_stuck(self, peer: Peer, now: float) -> bool:
         relay = peer.traversal.relay
@@ -274,7 +246,7 @@ class PortGuessing:
         is_enough = behaviour == INDEPENDENT and not attempt.distrusts_steady
         attempt.locals = self.sockets.take(1 if is_enough else SAMPLE_SOCKETS)
         ports = self._server_ports()
-        self.budget.spend(len(attempt.locals) * len(ports), now)
+        self.budget.spend_samples(len(attempt.locals) * len(ports), now)
         self._attempt, self.state = attempt, GuessState.SAMPLING
         rtt = self._registration.rtt
         self._sampler = Sampler(attempt.locals, ports, rtt, self._random_bytes, now)
@@ -331,6 +303,8 @@ class PortGuessing:
         if attempt is not None and attempt.peer is peer and attempt.is_asker:
             if self.state is GuessState.STRIKING or prediction.attempt < attempt.number:
                 return  # It will come round to ours.
+            if not is_credible:
+                return
             attempt.number, attempt.is_asker = prediction.attempt, False
             self._note_theirs(attempt, prediction)
             if self.state is GuessState.ASKING:
@@ -356,14 +330,23 @@ class PortGuessing:
             return Refusal.OFF
         if not is_credible or not self._server_ports():
             return Refusal.UNPREDICTABLE
-        if self._attempt is not None or not self._can_afford(now, is_guess=is_guess):
+        wanted = self.record(peer).expected_sends or (LEAST_SENDS if is_guess else 0)
+        if self._attempt is not None or not self._can_afford(wanted, now, rounds=1):
             return Refusal.BUSY
         return None
 
-    def _can_afford(self, now: float, *, is_guess: bool) -> bool:
-        """Whether there are entries for all that an attempt may want: half of one is in vain."""
-        wanted = 2 * SAMPLE_SOCKETS + (MAX_SENDS if is_guess else 0)
-        return self.budget.left(now) >= wanted and self.sockets.free > SAMPLE_SOCKETS
+    def _can_afford(self, sends: int, now: float, *, rounds: int) -> bool:
+        """Whether there are entries for what an attempt may want. Who asks leaves room for one more
+        round of samples, so that others can ask as well."""
+        return (
+            self._has_entries(sends, now)
+            and self.budget.left_for_samples(now) >= rounds * 2 * SAMPLE_SOCKETS
+            and self.sockets.free > SAMPLE_SOCKETS
+        )
+
+    def _has_entries(self, sends: int, now: float) -> bool:
+        """Nearly enough is enough; half of an attempt would be in vain."""
+        return self.budget.left(now) >= ENOUGH * sends
 
     def _note_theirs(self, attempt: Attempt, prediction: Prediction) -> None:
         kind = PredictionKind(prediction.kind)
@@ -371,12 +354,25 @@ class PortGuessing:
         attempt.their_sockets = prediction.sockets
 
     def _answer(self, attempt: Attempt, now: float) -> None:
-        if self._chance(attempt) < HOPELESS:
-            self._decline(attempt, Refusal.HOPELESS, now)
+        if self._gives_up(attempt, now):
             return
         self._tell(attempt, Phase.ANSWER, 0)
         relay = attempt.peer.traversal.relay
         self._strike(attempt, now, ((relay.rtt if relay else None) or 0.0) / 2)
+
+    def _gives_up(self, attempt: Attempt, now: float) -> bool:
+        """Whether it is given up after all, now that both predictions are known."""
+        assert attempt.theirs is not None
+        refusal: Refusal | None = None
+        if attempt.theirs.size > 1 and not self.may_guess:
+            refusal = Refusal.OFF
+        elif self._chance(attempt) < HOPELESS:
+            refusal = Refusal.HOPELESS
+        elif not self._has_entries(self.record(attempt.peer).expected_sends, now):
+            refusal = Refusal.BUSY
+        if refusal is not None:
+            self._decline(attempt, refusal, now)
+        return refusal is not None
 
     def _decline(self, attempt: Attempt, refusal: Refusal, now: float) -> None:
         if not attempt.is_asker:
@@ -416,9 +412,6 @@ class PortGuessing:
         ours, theirs = attempt.ours, attempt.theirs
         assert ours is not None
         assert theirs is not None
-        if self._chance(attempt) < HOPELESS:
-            self._decline(attempt, Refusal.HOPELESS, now)
-            return
         if ours.size > 1 or theirs.size > 1:
             self._guessed_at = now
         sends = count_sends(ours, theirs.size, len(attempt.locals), attempt.their_sockets)
