@@ -96,7 +96,7 @@ def test_a_pair_that_is_relayed_goes_direct_when_the_port_is_mapped(
 ) -> None:
     """The router's daemon starts late, and says so: nobody has to wait or restart anything."""
     router = home(lab, mapping="address-and-port-dependent")
-    attic = world.found("attic", router.host("pi"))
+    attic = world.found("attic", router.host("pi"), "--no-port-guessing")
     other = lab.home_router("other", public="192.0.2.33").host("cam")
     camera = world.join("camera", other, attic)
     wait_for_mapping(attic, "unavailable")
