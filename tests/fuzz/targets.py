@@ -376,7 +376,8 @@ def fuzz_port_mapper(data: bytes) -> None:
 
 def fuzz_port_guessing(data: bytes) -> None:
     """Any predictions of a peer, in any state: no exception, nothing goes to an address that is not
-    the peer's, sockets and datagrams stay bounded, and all come to their end. `data`: a byte that says how, and a prediction, again and again."""
+    the peer's, sockets and datagrams stay bounded, and all come to their end. `data`: a byte that
+    says how, and a prediction, again and again."""
     pair = Pair(("exact", "64", "512", "sequential")[len(data) % 4], "exact")
     a, b = pair.ends
     pair.get_stuck(a)

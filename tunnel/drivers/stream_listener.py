@@ -16,6 +16,7 @@ import gevent
 
 from tunnel.core.machine import FIRST_STREAM
 from tunnel.drivers import clock
+from tunnel.drivers.bind_errors import explain
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.stream_protocol import (
     AnswerRequest,
@@ -176,7 +177,7 @@ def listen(host: str | None, port: int, option: str) -> socket.socket:
             missing = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
             if missing and family != families[-1]:
                 continue
-            raise _explained(error, host, port, option) from error
+            raise explain(error, "TCP", host, port, option) from error
     raise AssertionError("families is not empty")
 
 
@@ -209,21 +210,3 @@ def _forwarded(protocol: StreamProtocol, source: Endpoint) -> Endpoint | None:
 
 def _family(host: str) -> int:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _explained(error: OSError, host: str | None, port: int, option: str) -> OperatorError:
-    if error.errno == errno.EADDRINUSE:
-        text = (
-            f"TCP port {port} is in use: choose another with {option}; "
-            f"`ss -tlpn sport = :{port}` shows who has it"
-        )
-    elif error.errno == errno.EADDRNOTAVAIL:
-        text = f"cannot listen on {host}: it is no address of this machine; `ip addr` shows them"
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        text = (
-            f"may not listen on TCP port {port}: ports below 1024 need root or "
-            "CAP_NET_BIND_SERVICE; run it with sudo, or choose a port above"
-        )
-    else:
-        text = f"cannot listen on TCP port {port}: {error.strerror}"
-    return OperatorError(text)

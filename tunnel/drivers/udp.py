@@ -16,6 +16,7 @@ from collections import Counter
 
 from tunnel.core.machine import Buffer, Transmit
 from tunnel.dataplane.train import split
+from tunnel.drivers.bind_errors import explain
 from tunnel.drivers.udp_errors import (
     REPORTED,
     SockAddress,
@@ -23,7 +24,7 @@ from tunnel.drivers.udp_errors import (
     read_error_queue,
 )
 from tunnel.drivers.udp_mtu import FRAGMENT, set_mtu_discovery, unfragmented
-from tunnel.errors import OperatorError, UsageError
+from tunnel.errors import UsageError
 from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -294,7 +295,7 @@ def _open(host: str | None, port: int) -> socket.socket:
             missing = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
             if missing and family != families[-1]:
                 continue
-            raise _explained(error, host, port) from error
+            raise explain(error, "UDP", host, port, "--listen or --listen-port") from error
     raise AssertionError("families is not empty")
 
 
@@ -304,24 +305,6 @@ def _family(host: str) -> int:
             socket.inet_pton(family, host)
             return family
     raise UsageError(f"cannot listen on {host!r}: it is no IP address")
-
-
-def _explained(error: OSError, host: str | None, port: int) -> OperatorError:
-    if error.errno == errno.EADDRINUSE:
-        text = (
-            f"UDP port {port} is in use: choose another with --listen or --listen-port; "
-            f"`ss -ulpn sport = :{port}` shows who has it"
-        )
-    elif error.errno == errno.EADDRNOTAVAIL:
-        text = f"cannot listen on {host}: it is no address of this machine; `ip addr` shows them"
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        text = (
-            f"may not listen on UDP port {port}: ports below 1024 need root or "
-            "CAP_NET_BIND_SERVICE; run it with sudo, or choose a port above"
-        )
-    else:
-        text = f"cannot open UDP port {port}{f' on {host}' if host else ''}: {error.strerror}"
-    return OperatorError(text)
 
 
 def _segment_size(control: list[tuple[int, int, bytes]]) -> int | None:
