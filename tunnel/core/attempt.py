@@ -33,6 +33,8 @@ class Attempt:
     locals: list[int]
     distrusts_steady: bool = False
     wish: int = 0
+    is_suspicion: bool = False
+    """Whether our range rests on distrust alone."""
     ours: PortRange | None = None
     theirs: PortRange | None = None
     their_sockets: int = 1

@@ -38,6 +38,7 @@ from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.prediction import (
     LEAST_SENDS,
+    SMALL_SENDS,
     PortRange,
     count_sends,
     count_sockets,
@@ -269,8 +270,9 @@ class PortGuessing:
         attempt.ours = ours
         seems = predict(samples)
         seems_steady = seems is not None and seems.kind is PredictionKind.EXACT
-        is_suspicion = seems_steady and self._nat.mapping(now).behaviour != ADDRESS
-        wanted = count_sockets(ours, is_suspicion=is_suspicion)
+        attempt.is_suspicion = seems_steady and ours.size > 1
+        attempt.is_suspicion &= self._nat.mapping(now).behaviour != ADDRESS
+        wanted = count_sockets(ours, is_suspicion=attempt.is_suspicion)
         self.sockets.release(attempt.locals[wanted:])
         attempt.locals = attempt.locals[:wanted]
         attempt.locals += self.sockets.take(wanted - len(attempt.locals))
@@ -439,7 +441,9 @@ class PortGuessing:
             payload, ttl = (None, opener_ttl) if is_opener else (ping, None)
             attempt.strikes.append((now + delay + at, Outgoing(endpoint, payload, local, ttl)))
         last = attempt.strikes[-1][0] if attempt.strikes else now
-        self.budget.spend(most, now, last)
+        # If the suspicion is wrong, a router that tracks makes entries of the peer's pings as well.
+        tracked = SMALL_SENDS if attempt.is_suspicion else 0
+        self.budget.spend(most + tracked, now, last)
         attempt.ends_at = last + AFTERMATH + rtt
         self.state = GuessState.STRIKING
         self._send_strikes(attempt, now)
