@@ -18,7 +18,7 @@ no-common-family      one side has IPv4 only, the other IPv6 only
 same-nat-no-hairpin   both are behind one NAT, which does not bring back what is for itself
 guessing-off          ports would have to be guessed, and that is switched off here
 guessing-off-peer     the same at the peer
-both-scattered        both NATs draw ports at random over the whole range
+both-scattered        both NATs draw ports from so many that no budget suffices to guess them
 unpredictable         one side is seen at several addresses, or its ports could not be learned
 guess-budget          guessing waits: another attempt is under way, or its budget is spent
 guessing              ports are predicted or guessed, attempt after attempt
@@ -212,7 +212,7 @@ def _judge_varying(facts: PairFacts, ours_vary: bool, theirs_vary: bool) -> _Ver
         ipv6 = use_ipv6(peer, facts.ours, facts.theirs)
         return _Verdict(
             "both-scattered",
-            "both NATs pick ports at random over the whole range, so neither can be guessed",
+            "both NATs give every destination another port, out of too many to guess",
             f"nothing that punchtun could do by itself; {RELAY_CARRIES}. A way in on either side "
             f"would do: {'; or '.join(ways)}" + (f"; {ipv6}" if ipv6 else ""),
         )

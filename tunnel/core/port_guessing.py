@@ -47,7 +47,7 @@ from tunnel.core.prediction import (
 )
 from tunnel.core.registration import Registration
 from tunnel.core.sampling import Asked, Sampler
-from tunnel.core.strikes import plan_strikes
+from tunnel.core.strikes import PING_RATE, plan_strikes
 from tunnel.wire.check import Phase, Ping, Prediction, PredictionKind, Refusal
 from tunnel.wire.endpoint import Endpoint
 
@@ -443,7 +443,7 @@ class PortGuessing:
         last = attempt.strikes[-1][0] if attempt.strikes else now
         # If the suspicion is wrong, a router that tracks makes entries of the peer's pings as well.
         tracked = SMALL_SENDS if attempt.is_suspicion else 0
-        self.budget.spend(most + tracked, now, last)
+        self.budget.spend(most + tracked, now, last + tracked / PING_RATE)
         attempt.ends_at = last + AFTERMATH + rtt
         self.state = GuessState.STRIKING
         self._send_strikes(attempt, now)
