@@ -205,7 +205,7 @@ def test_a_pair_that_cannot_punch_is_relayed_and_says_so(
     assert peer["state"] == "relayed"
     assert peer["path"]["kind"] == "relayed"
     assert peer["path"]["remote"] == "relay"
-    assert set(peer["why_not_direct"]) == {"reason", "evidence", "fix"}
+    assert set(peer["why_not_direct"]) == {"code", "reason", "evidence", "fix"}
     assert attic.status()["nat"]["mapping"] == VARYING
     assert "relay" in attic.run("ping", "camera", "-c", "1").stdout
 
