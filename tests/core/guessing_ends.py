@@ -63,7 +63,7 @@ class End:
         self.kind = kind
         self.server_answers = True
         self.registration = SimpleNamespace(
-            link=SimpleNamespace(endpoint=SERVER, endpoints=[SERVER]),
+            link=SimpleNamespace(endpoint=SERVER, endpoints=[SERVER], is_on_stream=False),
             is_connected=True,
             alternate_port=12346,
             rtt=RTT,

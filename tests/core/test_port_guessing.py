@@ -145,12 +145,14 @@ def test_several_addresses_are_unpredictable() -> None:
 
 
 def test_without_server_or_relay_nothing_begins() -> None:
-    for what in ("connected", "keys", "relay", "alive", "ipv6"):
+    for what in ("connected", "udp", "keys", "relay", "alive", "ipv6"):
         pair = Pair()
         a, b = pair.ends
         peer = a.peer(b)
         if what == "connected":
             a.registration.is_connected = False
+        elif what == "udp":
+            a.registration.link.is_on_stream = True
         elif what == "keys":
             peer.has_keys = False
         elif what == "relay":

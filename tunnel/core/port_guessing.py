@@ -232,11 +232,13 @@ class PortGuessing:
         )
 
     def _server_ports(self) -> list[Endpoint]:
-        """Where to sample: IPv4, for IPv6 is not translated."""
+        """Where to sample: IPv4, for IPv6 is not translated. Nowhere if no UDP passes."""
         link = self._registration.link
+        if link.is_on_stream or not self._registration.is_connected:
+            return []
         known = [link.endpoint] if link.endpoint is not None else []
         main = next((e for e in [*known, *link.endpoints] if not e.is_ipv6), None)
-        if main is None or not self._registration.is_connected:
+        if main is None:
             return []
         other = self._registration.alternate_port
         return [main] if other is None else [main, Endpoint(main.host, other)]
