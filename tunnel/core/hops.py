@@ -19,6 +19,7 @@ Anybody can forge an ICMP message. It costs a wrong time to live, between 2 and 
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from tunnel.core.candidates import is_public
 from tunnel.core.machine import Transmit
@@ -58,11 +59,7 @@ class HopDiscovery:
     @property
     def opener_ttl(self) -> int:
         """The time to live with which a datagram crosses all our own NATs and dies right after."""
-        for number, router in enumerate(self.routers, 1):
-            if router and _is_public(router):
-                return min(max(number, MIN_OPENER_TTL), MAX_HOPS)
-        last = max((n for n, router in enumerate(self.routers, 1) if router), default=0)
-        return min(max(last + 1, FALLBACK_TTL), MAX_HOPS)
+        return _reckon_opener_ttl(self.routers)
 
     def evidence(self) -> list[str]:
         """Sentences about NATs beyond our own router."""
@@ -149,6 +146,15 @@ class HopDiscovery:
             self.is_complete = True
         else:
             self._ask(now)
+
+
+@lru_cache(maxsize=4)  # Asked after every input, answered differently a few times in a node's life.
+def _reckon_opener_ttl(routers: tuple[str, ...]) -> int:
+    for number, router in enumerate(routers, 1):
+        if router and _is_public(router):
+            return min(max(number, MIN_OPENER_TTL), MAX_HOPS)
+    last = max((n for n, router in enumerate(routers, 1) if router), default=0)
+    return min(max(last + 1, FALLBACK_TTL), MAX_HOPS)
 
 
 def _is_public(router: str) -> bool:

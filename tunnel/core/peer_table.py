@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL
 from tunnel.core.events import Event, PeerIntroduced, PeersChanged
+from tunnel.core.hops import FALLBACK_TTL
 from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, WallClock
 from tunnel.core.membership import NetworkIdentity
 from tunnel.core.peer import Peer
 from tunnel.core.routes import RoutingTable, host_network
 from tunnel.core.session import Session
-from tunnel.core.traversal import OPENER_TTL
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PrivateKey, PublicKey
@@ -45,7 +45,7 @@ class PeerTable:
         self._by_channel: dict[int, Peer] = {}
         self._local_candidates: Sequence[Candidate] = ()
         self._keepalive_interval = KEEPALIVE_INTERVAL
-        self._opener_ttl = OPENER_TTL
+        self._opener_ttl = FALLBACK_TTL
         self._events: list[Event] = []
 
     def __iter__(self) -> Iterator[Peer]:

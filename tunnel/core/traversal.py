@@ -30,6 +30,7 @@ from tunnel.constants import MAX_UNANSWERED_CHECKS
 from tunnel.core.asking import Asking
 from tunnel.core.checks import CheckQueue, Outgoing
 from tunnel.core.echoes import EchoPace
+from tunnel.core.hops import FALLBACK_TTL
 from tunnel.core.machine import RandomBytes, earliest
 from tunnel.core.path import ECHO_INTERVAL, RELAYED, Change, Path, describe, is_clearly_better
 from tunnel.core.path_table import PathTable
@@ -45,8 +46,6 @@ LOST_AFTER = 10.0
 OPENER_LEAD = 0.03
 """Seconds from the openers to the first checks: by so much the two ends may differ in what they
 call the common start."""
-OPENER_TTL = 4
-"""Until it is known how many routers lie before the internet: two NATs, and one router more."""
 OPENER_SPACING = 1.0
 FOLLOW_AFTER = 0.25
 """Seconds of silence at one socket of ours after which the path follows the peer to another."""
@@ -89,7 +88,7 @@ class Traversal:
         self.asking = Asking()
         self._probes: list[int] = []
         """Transactions of pings sent beside the candidates, to ports that were guessed."""
-        self.opener_ttl = OPENER_TTL
+        self.opener_ttl = FALLBACK_TTL
         self.punches = 0
 
     # What the owner asks
