@@ -27,7 +27,9 @@ SIZES = (0, 1, 2, 4, 8, 16, 19, 20, 32, 60, 92, 120, 148, 149, 300, 1200, 1472)
 def captured(world: World, folder: Path) -> list[bytes]:
     """UDP payloads of a pair that joins and talks: good ones, to be spoiled."""
     file = folder / "pair.pcap"
-    tcpdump = world.vps.popen(["tcpdump", "-U", "-Z", "root", "-i", "eth0", "-w", str(file), "udp"])
+    # Without immediate mode the kernel hands packets over once a second.
+    argv = ["tcpdump", "--immediate-mode", "-U", "-Z", "root", "-i", "eth0", "-w", str(file), "udp"]
+    tcpdump = world.vps.popen(argv)
     tcpdump.wait_for("listening on")
     home = world.lab.home_router("homeA", public="198.51.100.7", mapping=VARYING)
     attic = world.found("attic", home.host("a"), "--listen-port", "4000")

@@ -103,7 +103,8 @@ def test_stage_2_what_passes_the_server_is_sealed(lab: Lab, world: World, tmp_pa
     lte = carrier.home_router("lteR", lan="192.168.8.0/24")
     b = lte.host("b")
     file = tmp_path / "server.pcap"
-    argv = ["tcpdump", "-U", "-Z", "root", "-i", "any", "-w", str(file), "udp"]
+    # Without immediate mode the kernel hands packets over once a second.
+    argv = ["tcpdump", "--immediate-mode", "-U", "-Z", "root", "-i", "any", "-w", str(file), "udp"]
     tcpdump = world.vps.popen(argv)
     tcpdump.wait_for("listening on")
     attic = world.found("distillery-attic", a)
