@@ -46,7 +46,7 @@ def veth(name: str, *addresses: str) -> None:
 
 def test_configure_interface(in_namespace: InNamespace) -> None:
     def check() -> None:
-        TunDevice("pt0").read(1)  # closed again when collected
+        TunDevice("pt0").fileno()  # closed again when collected
         tun = TunDevice("pt0")
         given = configure_interface("pt0", ["10.1.2.3/24", "fd00:1::1/64"], 1380)
         assert given == ["10.1.2.3/24", "fd00:1::1/64"]

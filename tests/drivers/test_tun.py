@@ -8,12 +8,18 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import pytun
 
 from tunnel.drivers.network import configure_interface
-from tunnel.drivers.tun import TunDevice, _explained
+from tunnel.drivers.tun import HEADER, TunDevice, _explained
 from tunnel.errors import OperatorError, UsageError
+
+SO_NO_CHECK, UDP_SEGMENT = 11, 103
+GSO_UDP_L4 = 5
+"""VIRTIO_NET_HDR_GSO_UDP_L4."""
 
 InNamespace = Callable[[Callable[[], None]], None]
 
@@ -31,7 +37,8 @@ def packet(payload: bytes, destination: str = "10.7.0.1") -> bytes:
 @pytest.mark.root
 def test_packets_pass_both_ways(in_namespace: InNamespace) -> None:
     def check() -> None:
-        tun = TunDevice("pt0")
+        tun = TunDevice("pt0", offload=False)
+        assert (tun.has_header, tun.has_uso) == (False, False)
         assert (tun.name, tun.index) == ("pt0", socket.if_nametoindex("pt0"))
         assert tun.read(8) == []
         configure_interface("pt0", ["10.7.0.1/24"], 1280)
@@ -53,6 +60,117 @@ def test_packets_pass_both_ways(in_namespace: InNamespace) -> None:
         tun.close()
         tun.close()
 
+    in_namespace(check)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("offload", [True, False])
+def test_single_packets_pass_both_ways(in_namespace: InNamespace, offload: bool) -> None:
+    def check() -> None:
+        tun = TunDevice("pt0", offload=offload)
+        assert tun.has_header == offload
+        header, area = bytearray(HEADER), bytearray(65_535)
+        buffers = [header, area] if offload else [area]
+        assert tun.read_packet(buffers) == -1
+        configure_interface("pt0", ["10.7.0.1/24"], 1280)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
+            inner.bind(("10.7.0.1", 9))
+            inner.settimeout(10)
+            inner.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+            before = bytes(HEADER) if offload else b""
+            assert tun.write([packet(b"in"), bytearray(packet(b"and"))]) == 2
+            assert tun.write_packet(before + packet(b"again"))
+            assert [inner.recv(99) for _ in range(3)] == [b"in", b"and", b"again"]
+            inner.sendto(b"out", ("10.7.0.2", 7))
+        assert select.select([tun], [], [], 10)[0]
+        assert tun.read_packet(buffers) == 31
+        assert bytes(area[28:31]) == b"out"
+        assert not any(header)
+        assert tun.read_packet(buffers) == -1
+        assert not tun.drops
+
+    in_namespace(check)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("uso", [True, False])
+def test_superpackets_pass_both_ways(in_namespace: InNamespace, uso: bool) -> None:
+    """UDP's: one read each, which written back arrives as the datagrams it was made of."""
+
+    def check() -> None:
+        tun = TunDevice("pt0", uso=uso)
+        if not tun.has_uso and uso:
+            pytest.skip("this kernel has no USO")
+        configure_interface("pt0", ["10.7.0.1/24"], 1280)
+        header, area = bytearray(HEADER), bytearray(65_535)
+        sent = [bytes([i]) * 1000 for i in range(20)] + [b"short"]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
+            inner.bind(("10.7.0.1", 9))
+            inner.settimeout(10)
+            inner.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+            inner.sendto(b"".join(sent), ("10.7.0.2", 9))
+            lengths = []
+            while (length := tun.read_packet([header, area])) >= 0:
+                lengths.append(length)
+            assert lengths == ([28 + 20_005] if uso else [1028] * 20 + [33])
+            if uso:
+                assert header[1] == GSO_UDP_L4
+                assert struct.unpack_from("=H", header, 4) == (1000,)
+                area[12:16], area[16:20] = area[16:20], area[12:16]
+                assert tun.write_packet(header + area[: lengths[0]])
+                assert [inner.recv(9999) for _ in sent] == sent
+        assert not tun.drops
+
+    in_namespace(check)
+
+
+USO = 0x60
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("refused", "has_header", "logged"),
+    [
+        (USO, True, "pt0 does without UDP superpackets"),
+        (0xFFFF, False, "pt0 does without superpackets"),
+        (None, False, "pt0 does without superpackets"),
+    ],
+    ids=["before Linux 6.2", "no offloads", "no virtio header"],
+)
+def test_what_the_kernel_does_not_have_is_done_without(
+    in_namespace: InNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    refused: int | None,
+    has_header: bool,
+    logged: str,
+) -> None:
+    """None: the flag itself is refused."""
+
+    def ioctl(file: int, request: int, offloads: int) -> None:
+        if refused is not None and offloads & refused:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    def open_device(name: str, flags: int) -> Any:
+        if refused is None and flags & pytun.IFF_VNET_HDR:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(name=name, flags=flags)
+
+    def check() -> None:
+        tun = TunDevice("pt0")
+        assert (tun.name, tun.has_header, tun.has_uso) == ("pt0", has_header, False)
+        assert [logged in record.getMessage() for record in caplog.records] == [True]
+        configure_interface("pt0", ["10.7.0.1/24"], 1280)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
+            inner.bind(("10.7.0.1", 9))
+            inner.settimeout(10)
+            assert tun.write([packet(b"in")]) == 1
+            assert inner.recv(99) == b"in"
+
+    real = pytun.TunTapDevice
+    monkeypatch.setattr("tunnel.drivers.tun.fcntl.ioctl", ioctl)
+    monkeypatch.setattr("tunnel.drivers.tun.pytun.TunTapDevice", open_device)
+    caplog.set_level("INFO")
     in_namespace(check)
 
 
@@ -104,7 +222,7 @@ def test_an_interface_that_somebody_deletes(in_namespace: InNamespace) -> None:
         assert select.select([tun], [], [], 10)[0]
         assert tun.write([packet(b"too late")]) == 0
         with pytest.raises(OperatorError, match="pt0 was deleted"):
-            tun.read(1)
+            tun.read_packet([bytearray(HEADER), bytearray(99)])
         tun.close()
 
     in_namespace(check)
