@@ -9,7 +9,7 @@ import pytest
 
 from tunnel.core.machine import Transmit
 from tunnel.dataplane.train import join
-from tunnel.drivers import udp
+from tunnel.drivers import udp, udp_address
 from tunnel.drivers.network import configure_interface
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
@@ -20,9 +20,13 @@ from tunnel.wire.endpoint import Endpoint
 IP_RECVTTL, IPV6_RECVHOPLIMIT = 12, 51
 
 
-@pytest.fixture(params=[True, False], ids=["trains", "singly"])
+@pytest.fixture(
+    params=[(True, True), (True, False), (False, True), (False, False)],
+    ids=["trains", "gso only", "gro only", "singly"],
+)
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[UdpSocket, UdpSocket]]:
-    a, b = UdpSocket(None, 0, offload=request.param), UdpSocket(None, 0, offload=request.param)
+    gso, gro = request.param
+    a, b = UdpSocket(None, 0, gso=gso, gro=gro), UdpSocket(None, 0, gso=gso, gro=gro)
     yield a, b
     a.close()
     b.close()
@@ -75,7 +79,10 @@ def test_a_train_is_one_system_call_each_way() -> None:
 
 
 def test_between_a_socket_with_and_one_without_trains() -> None:
-    with_trains, without = UdpSocket("127.0.0.1", 0), UdpSocket("127.0.0.1", 0, offload=False)
+    with_trains, without = (
+        UdpSocket("127.0.0.1", 0),
+        UdpSocket("127.0.0.1", 0, gso=False, gro=False),
+    )
     for a, b in ((with_trains, without), (without, with_trains)):
         assert a.transmit(Transmit(b"aabbc", Endpoint("127.0.0.1", b.port), segment_size=2))
         assert [data for data, _ in receive_all(b, 3)] == [b"aa", b"bb", b"c"]
@@ -98,7 +105,7 @@ def test_a_train_wider_than_the_route_is_fragmented_or_counted(
     in_namespace: Callable[[Callable[[], None]], None],
 ) -> None:
     def check() -> None:
-        tun = TunDevice("pt0")
+        tun = TunDevice("pt0", offload=False)
         configure_interface("pt0", ["10.7.0.1/24", "fd00::1/64"], 1280)
         may, may_not = UdpSocket(None, 0), UdpSocket(None, 0, mtu_discover=PROBE)
         for host in ("10.7.0.2", "fd00::2"):
@@ -256,7 +263,7 @@ def test_icmp_errors_and_a_closed_socket_do_not_raise() -> None:
 
 
 def test_many_sources_are_forgotten_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(udp, "_ADDRESSES", 3)
+    monkeypatch.setattr(udp_address, "_ADDRESSES", 3)
     a, others = UdpSocket(None, 0), [UdpSocket(None, 0) for _ in range(7)]
     for other in others:
         other.transmit(Transmit(b"hello", Endpoint("127.0.0.1", a.port)))
@@ -265,7 +272,8 @@ def test_many_sources_are_forgotten_not_kept(monkeypatch: pytest.MonkeyPatch) ->
         assert a.transmit(Transmit(b"hello", Endpoint("127.0.0.1", other.port)))
         assert receive_all(other, 1) == [(b"hello", Endpoint("127.0.0.1", a.port))]
         other.close()
-    assert max(len(a._sources), len(a._destinations)) <= 3
+    addresses = a._addresses
+    assert max(len(addresses._sources), len(addresses._destinations)) <= 3
     a.close()
 
 
@@ -307,7 +315,7 @@ def test_an_old_kernel_has_no_trains(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(udp, "_UDP_SEGMENT", 250)
-    monkeypatch.setattr(udp, "_UDP_GRO", 251)
+    monkeypatch.setattr(udp, "UDP_GRO", 251)
     caplog.set_level("INFO")
     a = UdpSocket(None, 0)
     assert not a.sends_trains

@@ -11,36 +11,31 @@ import errno
 import logging
 import socket
 import struct
-import sys
-from collections import Counter
 
 from tunnel.core.machine import Buffer, Transmit
 from tunnel.dataplane.train import split
 from tunnel.drivers.bind_errors import explain
+from tunnel.drivers.udp_address import Addresses
 from tunnel.drivers.udp_errors import (
     REPORTED,
     SockAddress,
     enable_error_queue,
     read_error_queue,
 )
+from tunnel.drivers.udp_failures import Failures
 from tunnel.drivers.udp_mtu import FRAGMENT, set_mtu_discovery, unfragmented
+from tunnel.drivers.udp_receive import UDP_GRO, Receiver, copy_datagrams
 from tunnel.errors import UsageError
 from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
 # <linux/udp.h>, <asm/socket.h>: not in Python's socket module
-_UDP_SEGMENT, _UDP_GRO = 103, 104
+_UDP_SEGMENT = 103
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 _BUFFER = 4 << 20
 """Bytes. A burst of 2 Gbit/s for 16 ms: a turn of the event loop and then some."""
-_RECEIVE = memoryview(bytearray(65_536))
-"""What arrives is copied out of it at once, so one does for all sockets: a node that guesses ports
-has hundreds."""
-_CONTROL = 64
-_ADDRESSES = 4096
-"""Converted addresses remembered, each way."""
 _ERRORS = 64
 """Entries of the error queue read at a time."""
 
@@ -49,15 +44,20 @@ class UdpSocket:
     """One UDP port. Non-blocking, never connected, watched by its `fileno()`."""
 
     def __init__(
-        self, host: str | None, port: int, *, mtu_discover: int = FRAGMENT, offload: bool = True
+        self,
+        host: str | None,
+        port: int,
+        *,
+        mtu_discover: int = FRAGMENT,
+        gso: bool = True,
+        gro: bool = True,
     ) -> None:
         """`host` None or "::" takes IPv4 and IPv6, IPv4 alone where the machine has no IPv6.
-        `port` 0 takes a free one. `offload` False sends and receives datagrams one by one.
-        Raises OperatorError if the port is not to be had."""
-        self.errors: Counter[str] = Counter()
+        `port` 0 takes a free one. `gso` False does without UDP_SEGMENT, `gro` False without
+        UDP_GRO. Raises OperatorError if the port is not to be had."""
+        self._failures = Failures()
+        self.errors = self._failures.counts
         """How often what went wrong, by errno name."""
-        self.has_errors = False
-        """Whether `read_errors` has something to read, as far as sending and receiving noticed."""
         self._socket = _open(host, port)
         self._socket.setblocking(False)
         self.is_ipv6 = self._socket.family == socket.AF_INET6
@@ -67,44 +67,31 @@ class UdpSocket:
         self._enlarge(_SO_SNDBUFFORCE, socket.SO_SNDBUF)
         set_mtu_discovery(self._socket, mtu_discover)
         enable_error_queue(self._socket)
-        self.sends_trains = offload and self._accepts("UDP_SEGMENT", _UDP_SEGMENT, 0)
-        self.receives_trains = offload and self._accepts("UDP_GRO", _UDP_GRO, 1)
-
-        self._sources: dict[SockAddress, Endpoint] = {}
-        self._destinations: dict[Endpoint, SockAddress] = {}
+        self.sends_trains = gso and self._accepts("UDP_SEGMENT", _UDP_SEGMENT, 0)
+        self.receives_trains = gro and self._accepts("UDP_GRO", UDP_GRO, 1)
+        self._addresses = Addresses(is_ipv6=self.is_ipv6)
+        self._receiver = Receiver(self._socket, self._addresses, self._failures)
+        self.receive_arrival = self._receiver.receive_arrival
         self._refused: set[Endpoint] = set()
         """Where an unfragmented datagram could not even leave for since the error queue was
         empty."""
         self._expired: list[tuple[Endpoint, str]] = []
 
-    def receive(self, budget: int) -> list[tuple[list[bytes], Endpoint]]:
-        """What has arrived, in order: the datagrams of one buffer and where they came from.
+    @property
+    def has_errors(self) -> bool:
+        """Whether `read_errors` has something to read, as far as sending and receiving noticed."""
+        return self._failures.has_queued
 
-        At most `budget` system calls, each up to 64 datagrams; fewer than `budget` entries do not
+    def receive(self, budget: int) -> list[tuple[list[bytes], Endpoint]]:
+        """What has arrived, in order: datagrams that arrived together and where they came from.
+
+        At most `budget` entries, each up to 64 datagrams; fewer than `budget` entries do not
         mean that nothing is left. The datagrams are the caller's. An IPv6 link-local source loses
         its interface, so it cannot be answered.
         """
-        arrivals = []
-        for _ in range(budget):
-            try:
-                length, control, flags, address = self._socket.recvmsg_into([_RECEIVE], _CONTROL)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno in REPORTED:  # of an earlier send: counted by read_errors
-                    self.has_errors = True
-                    continue
-                self._count(error)
-                if error.errno == errno.EBADF:
-                    break
-                continue
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                self.errors["MSG_TRUNC"] += 1
-                continue
-            source = self._sources.get(address) or self._source(address)
-            data = bytes(_RECEIVE[:length])
-            size = _segment_size(control) if control else None
-            arrivals.append((split(data, size) if size else [data], source))
+        arrivals: list[tuple[list[bytes], Endpoint]] = []
+        while len(arrivals) < budget and (arrival := self.receive_arrival()) is not None:
+            arrivals.append((copy_datagrams(arrival), arrival[4]))
         return arrivals
 
     def transmit(self, transmit: Transmit) -> bool:
@@ -113,7 +100,7 @@ class UdpSocket:
         if transmit.dont_fragment:
             return self._transmit_unfragmented(transmit)
         data, endpoint, size = transmit.data, transmit.endpoint, transmit.segment_size
-        address = self._destinations.get(endpoint) or self._destination(endpoint)
+        address = self._addresses.destination(endpoint)
         if address is None:
             self.errors["EAFNOSUPPORT"] += 1
             return False
@@ -127,7 +114,7 @@ class UdpSocket:
                 return True
             except OSError as error:
                 if not self._should_send_singly(error):
-                    self._count(error)
+                    self._failures.count(error)
                     return False
         sent = [self._send(one, control, address) for one in split(memoryview(data), size)]
         return all(sent)
@@ -144,7 +131,7 @@ class UdpSocket:
         told: dict[tuple[Endpoint, int | None], None] = {}
         errors, is_all = read_error_queue(self._socket, _ERRORS)
         for error in errors:
-            endpoint = self._sources.get(error.address) or self._source(error.address)
+            endpoint = self._addresses.source(error.address)
             if error.router is not None:
                 self._expired.append((endpoint, error.router))
             elif error.is_local:  # counted when it could not be sent
@@ -154,7 +141,7 @@ class UdpSocket:
             else:
                 self.errors[errno.errorcode.get(error.number, "EOTHER")] += 1
                 told[endpoint, error.mtu] = None
-        self.has_errors = not is_all
+        self._failures.has_queued = not is_all
         if is_all:
             self._refused.clear()
         return list(told)
@@ -177,7 +164,7 @@ class UdpSocket:
         try:
             self._call(data, control, address)
         except OSError as error:
-            self._count(error)
+            self._failures.count(error)
             return False
         return True
 
@@ -198,7 +185,7 @@ class UdpSocket:
             if is_repeated or error.errno not in REPORTED:
                 raise
             # Most likely about an earlier datagram, and this one has not been tried.
-            self.has_errors = True
+            self._failures.has_queued = True
             self._call(data, control, address, is_repeated=True)
 
     def _transmit_unfragmented(self, transmit: Transmit) -> bool:
@@ -206,7 +193,7 @@ class UdpSocket:
             with unfragmented(self._socket, is_ipv6=transmit.endpoint.is_ipv6):
                 is_sent = self.transmit(transmit._replace(dont_fragment=False))
         except OSError as error:
-            self._count(error)
+            self._failures.count(error)
             return False
         if not is_sent:
             self._refused.add(transmit.endpoint)
@@ -225,39 +212,6 @@ class UdpSocket:
             log.info("UDP port %d sends datagrams one by one: UDP_SEGMENT: %s", self.port, error)
             return True
         return False
-
-    def _count(self, error: OSError) -> None:
-        self.errors[errno.errorcode.get(error.errno or 0, "EOTHER")] += 1
-
-    def _source(self, address: SockAddress) -> Endpoint:
-        host = address[0].removeprefix("::ffff:")
-        endpoint = Endpoint(host if "." in host else address[0], address[1])
-        if len(self._sources) >= _ADDRESSES:
-            self._sources.clear()
-        self._sources[address] = endpoint
-        return endpoint
-
-    def _destination(self, endpoint: Endpoint) -> SockAddress | None:
-        """None: not an address this socket reaches. Names are not looked up: that would block."""
-        address: SockAddress
-        if not 0 <= endpoint.port <= 0xFFFF:
-            return None
-        try:
-            if endpoint.is_ipv6:
-                socket.inet_pton(socket.AF_INET6, endpoint.host)
-                if not self.is_ipv6:
-                    return None
-                address = (endpoint.host, endpoint.port, 0, 0)
-            else:
-                socket.inet_pton(socket.AF_INET, endpoint.host)
-                host = f"::ffff:{endpoint.host}" if self.is_ipv6 else endpoint.host
-                address = (host, endpoint.port)
-        except (OSError, ValueError):
-            return None
-        if len(self._destinations) >= _ADDRESSES:
-            self._destinations.clear()
-        self._destinations[endpoint] = address
-        return address
 
     def _enlarge(self, force: int, option: int) -> None:
         try:
@@ -305,13 +259,6 @@ def _family(host: str) -> int:
             socket.inet_pton(family, host)
             return family
     raise UsageError(f"cannot listen on {host!r}: it is no IP address")
-
-
-def _segment_size(control: list[tuple[int, int, bytes]]) -> int | None:
-    for level, kind, data in control:
-        if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
-            return int.from_bytes(data[:4], sys.byteorder)
-    return None
 
 
 def _ttl(endpoint: Endpoint, ttl: int) -> tuple[int, int, bytes]:
