@@ -285,10 +285,13 @@ def test_listen(text: str, listen: tuple[str | None, int] | None) -> None:
 
 def test_up_config(tmp_path: Any) -> None:
     file = tmp_path / "home.toml"
-    file.write_text('name = "pi"\nmtu = 1400\nport_mapping = false\nport_guessing = false\n')
+    file.write_text(
+        'name = "pi"\nmtu = 1400\nport_mapping = false\nport_guessing = false\ngro = false\n'
+    )
     options = read_up_config(str(file))
     assert (options.name, options.mtu) == ("pi", 1400)
     assert (options.port_mapping, options.port_guessing) == (False, False)
+    assert (options.tun_offload, options.gro) == (None, False)
 
 
 def test_what_is_typed_wins_over_the_file(tmp_path: Any) -> None:

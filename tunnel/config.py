@@ -228,6 +228,10 @@ class UpOptions:
     state_dir: str | None = None
     port_mapping: bool | None = None
     port_guessing: bool | None = None
+    tun_offload: bool | None = None
+    uso: bool | None = None
+    gso: bool | None = None
+    gro: bool | None = None
 
     def completed_by(self, other: UpOptions) -> UpOptions:
         """These options, and where they are silent `other`'s."""
@@ -263,6 +267,10 @@ _KINDS: dict[str, type] = {
     "listen_port": int,
     "port_mapping": bool,
     "port_guessing": bool,
+    "tun_offload": bool,
+    "uso": bool,
+    "gso": bool,
+    "gro": bool,
 }
 """Options that are no text."""
 _KIND_WORDS = {int: "a whole number", bool: "true or false", str: "a string in quotes"}

@@ -20,7 +20,9 @@ def options_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, *arguments: str) 
     return taken[0]
 
 
-@pytest.mark.parametrize("name", ["port_mapping", "port_guessing"])
+@pytest.mark.parametrize(
+    "name", ["port_mapping", "port_guessing", "tun_offload", "uso", "gso", "gro"]
+)
 def test_switches(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, name: str) -> None:
     file = tmp_path / "home.toml"
     file.write_text(f"{name} = true\n")

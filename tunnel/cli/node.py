@@ -30,6 +30,10 @@ state_dir = click.option(
     "--no-port-mapping", is_flag=True, help="Ask no router to forward a port (PCP, NAT-PMP, UPnP)."
 )
 @click.option("--no-port-guessing", is_flag=True, help="Send to no ports that have to be guessed.")
+@click.option("--no-tun-offload", is_flag=True, help="Read and write packets one by one.")
+@click.option("--no-uso", is_flag=True, help="The same for UDP packets only.")
+@click.option("--no-gso", is_flag=True, help="Send datagrams without UDP_SEGMENT.")
+@click.option("--no-gro", is_flag=True, help="Receive datagrams without UDP_GRO.")
 @click.option(
     "--config", metavar="FILE", help="TOML file with these options; see docs/operations.md."
 )
@@ -45,6 +49,10 @@ def up(
     log_format: str | None,
     no_port_mapping: bool,
     no_port_guessing: bool,
+    no_tun_offload: bool,
+    no_uso: bool,
+    no_gso: bool,
+    no_gro: bool,
     config: str | None,
     state_dir: str | None,
 ) -> None:
@@ -62,6 +70,10 @@ def up(
         *(_read_join(join), server, name, ip, interface, mtu, listen_port, log_format, state_dir),
         port_mapping=False if no_port_mapping else None,
         port_guessing=False if no_port_guessing else None,
+        tun_offload=False if no_tun_offload else None,
+        uso=False if no_uso else None,
+        gso=False if no_gso else None,
+        gro=False if no_gro else None,
     )
     options = typed if config is None else typed.completed_by(read_up_config(config))
     start_logging(as_json=options.log_format == "json", verbose=False)

@@ -38,6 +38,7 @@ from tunnel.drivers.narration import narrate
 from tunnel.drivers.network import LocalNetwork, local_network
 from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
+from tunnel.drivers.offloads import Offloads
 from tunnel.drivers.resolve import resolve
 from tunnel.drivers.streams import Streams
 from tunnel.drivers.threads import run_in_thread
@@ -70,7 +71,9 @@ class NodeDriver:
         tun: TunDevice,
         socket: UdpSocket,
         control_path: Path,
+        offloads: Offloads,
     ) -> None:
+        """`offloads`: as `socket` has been opened, and others will be."""
         self.node = Node(
             config,
             now=clock.now(),
@@ -87,13 +90,14 @@ class NodeDriver:
         self._state = state
         self._tun = tun
         self._socket = socket
-        self._second_socket = UdpSocket(None, 0)
+        self._open_socket = partial(UdpSocket, None, 0, gso=offloads.gso, gro=offloads.gro)
+        self._second_socket = self._open_socket()
         self._loop = MachineLoop(
             self.node,
             [socket, self._second_socket],
             on_packets=self._write_packets,
             after_settling=self._report,
-            open_socket=partial(UdpSocket, None, 0),
+            open_socket=self._open_socket,
         )
         self._streams = Streams(self._loop)
         self._watch = NetworkWatch(ignore=[tun.name])
@@ -112,6 +116,13 @@ class NodeDriver:
         status = self.node.status(clock.now())
         status["node"]["interface"] = self._tun.name
         status["node"]["listen_port"] = self._socket.port
+        in_use = Offloads(
+            tun=self._tun.has_header,
+            uso=self._tun.has_uso,
+            gso=self._socket.sends_trains,
+            gro=self._socket.receives_trains,
+        )
+        status["node"]["offloads"] = asdict(in_use)
         if self._port_mapping is not None:
             status["nat"]["port_mapping"] = self._port_mapping.describe()
         counters = (self._loop.drops, self._streams.counters)
@@ -166,7 +177,7 @@ class NodeDriver:
 
     def rebind(self) -> int:
         """Take another local port, and let everyone know. The old mapping is given up."""
-        socket = UdpSocket(None, 0)
+        socket = self._open_socket()
         self._loop.replace_socket(0, socket)
         self._socket = socket
         self.command(partial(self.node.rebound, socket.port))

@@ -11,6 +11,7 @@ import signal
 import socket as system_socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import gevent
 from gevent.event import Event
@@ -47,6 +48,7 @@ from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.join import join_network
 from tunnel.drivers.network import configure_interface, find_clash
 from tunnel.drivers.node import NodeDriver
+from tunnel.drivers.offloads import Offloads
 from tunnel.drivers.places import Places
 from tunnel.drivers.server import (
     ServerDriver,
@@ -88,13 +90,20 @@ def run_node(options: UpOptions, places: Places) -> None:
     stopped = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stopped.set)
-    tun = TunDevice(options.interface)
+    offloads = Offloads(
+        tun=options.tun_offload is not False,
+        uso=options.uso is not False,
+        gso=options.gso is not False,
+        gro=options.gro is not False,
+    )
+    # Nobody cuts superpackets yet.
+    tun = TunDevice(options.interface, offload=False, uso=offloads.uso)
     try:
         directory = StateDirectory(places.state)
         directory.lock()
         # Before anything is written: the port may be in use.
         remembered = directory.read_json(PEERS_FILE) or {}
-        socket = _open_socket(options.listen_port, remembered.get("listen_port"))
+        socket = _open_socket(options.listen_port, remembered.get("listen_port"), offloads)
         prepared = _prepare_membership(options, directory, tun, stopped)
         if prepared is None:
             return
@@ -117,7 +126,7 @@ def run_node(options: UpOptions, places: Places) -> None:
             version=tunnel.__version__,
         )
         _make_run_directory(places)
-        driver = NodeDriver(config, ledger, directory, tun, socket, places.control)
+        driver = NodeDriver(config, ledger, directory, tun, socket, places.control, offloads)
         greeting = f"{state.certificate.name} is {state.certificate.addresses[0].ip}"
         driver.run(stopped, lambda: _greet(f"{greeting} on interface {tun.name}"))
     finally:
@@ -338,17 +347,18 @@ def _read_interface(text: str) -> ipaddress.IPv4Interface:
     return interface
 
 
-def _open_socket(asked: int | None, remembered: object) -> UdpSocket:
+def _open_socket(asked: int | None, remembered: object, offloads: Offloads) -> UdpSocket:
     """The port asked for; else the one of last time, so that endpoints others remember stay good;
     else a random one."""
+    open_on = partial(UdpSocket, None, gso=offloads.gso, gro=offloads.gro)
     if asked is not None:
-        return UdpSocket(None, asked)
+        return open_on(asked)
     if isinstance(remembered, int) and 1024 <= remembered < 65536:
         try:
-            return UdpSocket(None, remembered)
+            return open_on(remembered)
         except OperatorError:
             log.info("UDP port %d of last time is in use: taking another", remembered)
-    return UdpSocket(None, 0)
+    return open_on(0)
 
 
 def _make_run_directory(places: Places) -> None:
