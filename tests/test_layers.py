@@ -53,7 +53,7 @@ LAYERS = {
         "wire constants errors", "nacl hashlib hmac struct typing collections dataclasses"
     ),
     "core": layer("wire noise constants errors", PURE - {"hashlib", "hmac", "json"}),
-    "dataplane": layer("constants errors", "struct array typing collections dataclasses"),
+    "dataplane": layer("wire constants errors", "struct array typing collections dataclasses"),
     "drivers": layer("wire noise core dataplane config constants errors", None),
     "config": layer(
         "core noise wire constants errors", PURE | words("difflib pathlib sys tomli tomllib")

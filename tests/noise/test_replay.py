@@ -56,6 +56,30 @@ def test_agrees_with_a_set_over_all_counters(counters: list[int]) -> None:
         assert window.accept(counter) == model.accept(counter)
 
 
+runs = st.tuples(steps, st.integers(0, 70) | st.integers(WINDOW - 3, WINDOW + 3))
+
+
+@given(st.integers(0, 2 * WINDOW), st.lists(runs, max_size=40))
+def test_a_run_is_as_good_as_its_counters_one_by_one(
+    start: int, moves: list[tuple[int, int]]
+) -> None:
+    whole, singly, greatest = ReplayFilter(), ReplayFilter(), start
+    for move, count in moves:
+        first = max(greatest + move, 0)
+        counters = range(first, first + count)
+        # Accepting the later ones of a long run may push the window past the earlier ones.
+        is_good = 0 < count <= WINDOW and all(singly.is_fresh(counter) for counter in counters)
+        assert whole.accept_run(first, count) == is_good
+        if is_good:
+            assert all(singly.accept(counter) for counter in counters)
+            greatest = max(greatest, first + count - 1)
+        assert whole.greatest == singly.greatest
+        for near in {first - 1, first, first + count - 1, first + count, greatest + 1, 0}:
+            for counter in (near - WINDOW, near - 1, near, near + 1):
+                if counter >= 0:
+                    assert whole.is_fresh(counter) == singly.is_fresh(counter)
+
+
 T = WINDOW
 
 # The cases of wireguard-go's replay test, for a window of exactly 8192: (counter, accepted).

@@ -13,6 +13,8 @@ from __future__ import annotations
 import ipaddress
 import struct
 
+from tunnel.wire.checksum import checksum
+
 IPV6_MINIMUM_MTU = 1280
 """RFC 8200 §5: what every link must carry. Nobody may be told less."""
 
@@ -44,10 +46,10 @@ def _answer4(packet: bytes, mtu: int) -> bytes | None:
         return None
     quoted = packet[:_QUOTED4]
     icmp = struct.pack(">BBHHH", 3, 4, 0, 0, mtu) + quoted
-    icmp = icmp[:2] + _checksum(icmp) + icmp[4:]
+    icmp = icmp[:2] + checksum(icmp).to_bytes(2, "big") + icmp[4:]
     # Type of service 0xc0, "internetwork control": RFC 1812 §4.3.2.5.
     head = _IPV4.pack(0x45, 0xC0, 20 + len(icmp), 0, 0, 64, 1, 0, destination, source)
-    return bytes(head[:10] + _checksum(head) + head[12:] + icmp)
+    return bytes(head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + icmp)
 
 
 def _answer6(packet: bytes, mtu: int) -> bytes | None:
@@ -59,19 +61,10 @@ def _answer6(packet: bytes, mtu: int) -> bytes | None:
         return None
     icmp = struct.pack(">BBHI", 2, 0, 0, mtu) + packet[:_QUOTED6]
     pseudo = destination + source + struct.pack(">II", len(icmp), 58)
-    icmp = icmp[:2] + _checksum(pseudo + icmp) + icmp[4:]
+    icmp = icmp[:2] + checksum(pseudo + icmp).to_bytes(2, "big") + icmp[4:]
     head = _IPV6.pack(6 << 28, len(icmp), 58, 64, destination, source)
     return bytes(head + icmp)
 
 
 def _is_single(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return not (address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255")
-
-
-def _checksum(data: bytes) -> bytes:
-    """RFC 1071, of data whose checksum field is zero."""
-    padded = data + bytes(len(data) % 2)
-    total = sum(struct.unpack(f">{len(padded) // 2}H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return int(~total & 0xFFFF).to_bytes(2, "big")

@@ -21,7 +21,7 @@ class IpHeader(NamedTuple):
     """Of the whole packet in bytes; what follows is padding."""
 
 
-def parse_ip_header(packet: bytes) -> IpHeader:
+def parse_ip_header(packet: bytes | bytearray | memoryview) -> IpHeader:
     if len(packet) < 20:
         raise Malformed("packet length")
     version = packet[0] >> 4

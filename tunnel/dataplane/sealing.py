@@ -1,0 +1,158 @@
+"""Sealing a superpacket into a train, or a bundle into a frame.
+
+The superpacket lies where the TUN interface wrote it. Each frame takes its payload from there, and
+what goes before that payload, the *block* (`wire.train`), is copied over the end of the segment
+before, which is sealed already. So nothing moves but the block::
+
+    source           B H0 S0 S0 S0 S1 S1 S1 S2 S2 S2        B  train's 4 bytes
+                     '----------'                           H  IP and TCP headers of the superpacket
+                                B H S1 S1 S1                S  segments, `size` bytes each
+                                         B H S2 S2 S2
+
+    frames    | header | B H S0 S0 S0 | tag | header | B H S1 S1 S1 | tag | header | B H S2 ... |
+              '<--------- stride ---------->'
+
+Per frame there are two statements, a copy and a call of C; everything else is done once a train.
+Measured on 45 frames of 1452 bytes: 31 µs, of which 18 the AEAD, 8 the copies, 4 the headers. A
+call of PyNaCl's own function a frame takes 200 µs.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any, TypeVar
+
+from tunnel.dataplane.aead import Aead, Direction, Pointer
+from tunnel.dataplane.train import TRAIN_LENGTH, TRAIN_SEGMENTS
+from tunnel.wire.train import MAX_SEGMENTS, TRAIN_OVERHEAD
+from tunnel.wire.transport import HEADER_LENGTH, TRANSPORT
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+LARGEST_PACKET = 65_535
+BASE = 64
+"""Where the superpacket begins in its buffer: room for the train's 4 bytes, and aligned."""
+MAX_TABLES = 64
+"""Sizes for which pointers are kept. A flow has one or two."""
+_BUNDLE = BASE + LARGEST_PACKET + 513
+
+
+class Sealer:
+    """One set of buffers, for all peers: what is returned is overwritten by the next call."""
+
+    def __init__(self, pointer: Pointer) -> None:
+        self.source = bytearray(_BUNDLE + LARGEST_PACKET + 1)
+        self._frames = bytearray(LARGEST_PACKET + 1)
+        view = memoryview(self.source)
+        self.packet = view[BASE : BASE + LARGEST_PACKET]
+        """Read a packet of the TUN interface into it."""
+        self.bundle = view[_BUNDLE : _BUNDLE + LARGEST_PACKET]
+        """Put together here what goes into one frame."""
+        self._sent = memoryview(self._frames)
+        self._source_pointer = pointer(self.source)
+        self._frames_pointer = pointer(self._frames)
+        self._bundle_pointer = self._source_pointer + _BUNDLE
+        self._places: dict[tuple[int, int], tuple[list[slice], list[Any]]] = {}
+        self._slots: dict[tuple[int, int], tuple[list[Any], list[Any], list[Any]]] = {}
+        self._headers: dict[tuple[int, int], Struct] = {}
+        self._one = Struct("<QQ")
+
+    def seal_train(
+        self,
+        direction: Direction,
+        receiver: int,
+        counter: int,
+        block: bytes,
+        place: int,
+        count: int,
+        size: int,
+        length: int,
+    ) -> memoryview:
+        """`count` frames, the first one that of the segment at `place`, from a superpacket whose
+        segments lie in `packet`, ``len(block) - 4`` bytes from its beginning, and end after
+        `length` bytes. The frames must fit, see `fit`; trains of one superpacket are sealed in
+        order. `counter` is the first frame's."""
+        aead, key = direction
+        encrypt, null = aead.encrypt, aead.null
+        around = len(block)
+        inside = around + size
+        stride = HEADER_LENGTH + inside + aead.tag_length
+        shape = stride, count
+        numbers = [0] * (2 * count)
+        first = TRANSPORT | place << 8 | receiver << 32
+        numbers[0::2] = range(first, first + (count << 8), 256)
+        numbers[1::2] = range(counter, counter + count)
+        (self._headers.get(shape) or self._compile(shape)).pack_into(self._frames, 0, *numbers)
+        slices, sources = self._places.get((size, around)) or self._locate(size, around)
+        ciphertexts, associated, nonces = self._slots.get((stride, aead.nonce_offset)) or (
+            self._allot(aead, stride)
+        )
+        source, adlen, end = self.source, aead.associated_length, place + count - 1
+        i = 0
+        for s, m in zip(slices[place:end], sources[place:end], strict=True):
+            source[s] = block
+            encrypt(ciphertexts[i], null, m, inside, associated[i], adlen, null, nonces[i], key)
+            i += 1
+        source[slices[end]] = block
+        rest = around + min(size, length - (around - TRAIN_OVERHEAD) - end * size)
+        m = sources[end]
+        encrypt(ciphertexts[i], null, m, rest, associated[i], adlen, null, nonces[i], key)
+        return self._sent[: i * stride + HEADER_LENGTH + rest + aead.tag_length]
+
+    def seal_bundle(
+        self, direction: Direction, receiver: int, counter: int, length: int
+    ) -> memoryview:
+        """One frame of the first `length` bytes of `bundle`."""
+        aead, key = direction
+        self._one.pack_into(self._frames, 0, TRANSPORT | receiver << 32, counter)
+        frame = self._frames_pointer
+        aead.encrypt(
+            frame + HEADER_LENGTH,
+            aead.null,
+            self._bundle_pointer,
+            length,
+            frame,
+            aead.associated_length,
+            aead.null,
+            frame + aead.nonce_offset,
+            key,
+        )
+        return self._sent[: HEADER_LENGTH + length + aead.tag_length]
+
+    # Tables, made when first needed
+
+    def _compile(self, shape: tuple[int, int]) -> Struct:
+        stride, count = shape
+        gap = stride - HEADER_LENGTH
+        return keep(self._headers, shape, Struct("<" + f"QQ{gap}x" * (count - 1) + "QQ"))
+
+    def _locate(self, size: int, around: int) -> tuple[list[slice], list[Any]]:
+        """Where each segment's block is to be written, and a pointer to it."""
+        starts = [BASE - TRAIN_OVERHEAD + place * size for place in range(MAX_SEGMENTS)]
+        starts = [start for start in starts if start + around <= _BUNDLE]
+        slices = [slice(start, start + around) for start in starts]
+        sources = [self._source_pointer + start for start in starts]
+        return keep(self._places, (size, around), (slices, sources))
+
+    def _allot(self, aead: Aead, stride: int) -> tuple[list[Any], list[Any], list[Any]]:
+        """Of each frame: where ciphertext, associated data and nonce are."""
+        frames = [self._frames_pointer + slot * stride for slot in range(fit(stride))]
+        slots = (
+            [frame + HEADER_LENGTH for frame in frames],
+            frames,
+            [frame + aead.nonce_offset for frame in frames],
+        )
+        return keep(self._slots, (stride, aead.nonce_offset), slots)
+
+
+def fit(stride: int) -> int:
+    """How many frames of `stride` bytes go into one train."""
+    return min(TRAIN_SEGMENTS, TRAIN_LENGTH // stride)
+
+
+def keep(tables: dict[K, V], key: K, value: V) -> V:
+    if len(tables) >= MAX_TABLES:
+        tables.clear()
+    tables[key] = value
+    return value

@@ -1,0 +1,94 @@
+"""One segment of a train, and bundles: payloads of frames that hold IP packets.
+
+::
+
+    0      1      2          4            4 + h
+    +------+------+----------+------------+-------------+
+    | 0x30 | last | size (2) | headers    | segment     |      a segment of a train
+    +------+------+----------+------------+-------------+
+
+    +-------------+-------------+---
+    | IP packet   | IP packet   | ...                          a bundle, of one or more
+    +-------------+-------------+---
+
+A train is one superpacket (`wire.virtio`), cut every `size` bytes. `headers` are the IP and TCP or
+UDP headers of the superpacket as it was, the same bytes in each frame; `segment` is `size` bytes
+long, in the last frame maybe shorter. The place of the segment in the superpacket is in the frame's
+header (`wire.transport`); `last` is the greatest. So each frame stands for a packet by itself,
+whatever becomes of the others, and `wire.segment` says for which.
+
+In both the top bit of a packet's first byte (0xC5 for 0x45, 0xE0 for 0x60) says that its checksum
+is left to whoever takes it out of the tunnel; in a train it always is. The tag of the frame
+protects the content meanwhile. `last` and `size` are big-endian, as what follows them.
+"""
+
+from __future__ import annotations
+
+from tunnel.errors import Malformed
+from tunnel.wire.checksum import Buffer, complete_checksum
+from tunnel.wire.packet import parse_ip_header
+from tunnel.wire.segment import TCP, cut_headers, transport_of
+
+TRAIN = 0x30
+TRAIN_OVERHEAD = 4
+"""Bytes by which a segment's payload is longer than the packet it stands for."""
+MAX_SEGMENTS = 256
+LEFT = 0x80
+"""In a packet's first byte: its checksum is left."""
+
+
+def pack_train(last: int, size: int, headers: bytes) -> bytes:
+    """What each frame of the train begins with. `headers`: of the superpacket, checksum left."""
+    return (
+        bytes((TRAIN, last)) + size.to_bytes(2, "big") + bytes((headers[0] | LEFT,)) + headers[1:]
+    )
+
+
+def parse_train(payload: Buffer) -> tuple[int, int, bytes]:
+    """The place of the train's last segment, the segments' size, and the headers with the first
+    byte as IP has it. Raises Malformed."""
+    if len(payload) <= TRAIN_OVERHEAD or payload[0] != TRAIN or not payload[4] & LEFT:
+        raise Malformed("train header")
+    size = int.from_bytes(payload[2:4], "big")
+    packet = bytearray(payload[TRAIN_OVERHEAD:])
+    packet[0] &= ~LEFT
+    _, _, end = transport_of(packet)
+    length = len(packet) - end
+    if not 0 < length <= size:
+        raise Malformed("segment length")
+    return payload[1], size, bytes(packet[:end])
+
+
+def packet_of(payload: Buffer, place: int) -> bytes:
+    """The IP packet, complete, that the frame at `place` stands for. Raises Malformed."""
+    last, size, headers = parse_train(payload)
+    segment = payload[TRAIN_OVERHEAD + len(headers) :]
+    if place > last or (place < last and len(segment) != size):
+        raise Malformed("place in the train")
+    is_last = place == last
+    cut = cut_headers(headers, place, is_last=is_last, size=size, payload_length=len(segment))
+    packet = cut + segment
+    _complete(packet)
+    return bytes(packet)
+
+
+def split_bundle(payload: Buffer) -> list[bytes]:
+    """The IP packets, complete, of a bundle. Raises Malformed, also if only the last is bad."""
+    packets = []
+    rest = memoryview(payload)
+    while rest:
+        packet = bytearray(rest)
+        is_left = packet[0] & LEFT
+        packet[0] &= ~LEFT
+        length = parse_ip_header(packet).length
+        del packet[length:]
+        if is_left:
+            _complete(packet)
+        packets.append(bytes(packet))
+        rest = rest[length:]
+    return packets
+
+
+def _complete(packet: bytearray) -> None:
+    protocol, start, _ = transport_of(packet)
+    complete_checksum(packet, start, start + (16 if protocol == TCP else 6))
