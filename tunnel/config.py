@@ -232,6 +232,7 @@ class UpOptions:
     uso: bool | None = None
     gso: bool | None = None
     gro: bool | None = None
+    aegis: bool | None = None
 
     def completed_by(self, other: UpOptions) -> UpOptions:
         """These options, and where they are silent `other`'s."""
@@ -271,6 +272,7 @@ _KINDS: dict[str, type] = {
     "uso": bool,
     "gso": bool,
     "gro": bool,
+    "aegis": bool,
 }
 """Options that are no text."""
 _KIND_WORDS = {int: "a whole number", bool: "true or false", str: "a string in quotes"}

@@ -21,7 +21,7 @@ def options_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, *arguments: str) 
 
 
 @pytest.mark.parametrize(
-    "name", ["port_mapping", "port_guessing", "tun_offload", "uso", "gso", "gro"]
+    "name", ["port_mapping", "port_guessing", "tun_offload", "uso", "gso", "gro", "aegis"]
 )
 def test_switches(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, name: str) -> None:
     file = tmp_path / "home.toml"

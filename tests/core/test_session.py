@@ -54,6 +54,7 @@ class End:
         calm_rate: float = 200.0,
         times: SessionTimes | None = None,
         may_initiate: bool = True,
+        may_use_aegis: bool = True,
     ) -> None:
         self.clock = clock
         self.endpoint = Endpoint(f"192.0.2.{number}", number)
@@ -68,6 +69,7 @@ class End:
             wall_clock=clock.wall,
             times=times or SessionTimes(),
             may_initiate=may_initiate,
+            may_use_aegis=may_use_aegis,
         )
         self.receiver = HandshakeReceiver(PUNCHTUN, key(number), seeded(200 + number), calm_rate)
         self.payloads: list[bytes] = []
@@ -100,10 +102,16 @@ class End:
 class Pair:
     """A and B, `delay` seconds apart."""
 
-    def __init__(self, delay: float = 0.05, lose: Lose = nothing_is_lost, **b: object) -> None:
+    def __init__(
+        self,
+        delay: float = 0.05,
+        lose: Lose = nothing_is_lost,
+        a_may_use_aegis: bool = True,
+        **b: object,
+    ) -> None:
         self.clock = Clock()
         self.start = self.clock.now
-        self.a = End(self.clock, 1, 2)
+        self.a = End(self.clock, 1, 2, may_use_aegis=a_may_use_aegis)
         self.b = End(self.clock, 2, 1, **b)  # type: ignore[arg-type]
         self.delay = delay
         self.lose = lose
@@ -689,5 +697,5 @@ def test_parse_of_what_is_sent() -> None:
     pair = Pair()
     pair.handshake()
     sizes = {datagram[0]: len(datagram) for end in (pair.a, pair.b) for _, datagram in end.sent}
-    assert sizes == {INITIATION: 148, RESPONSE: 92, TRANSPORT: 32}
+    assert sizes == {INITIATION: 148, RESPONSE: 92, TRANSPORT: 48}, "an empty frame of AEGIS"
     assert parse_initiation(pair.a.sent[0][1]).sender

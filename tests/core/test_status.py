@@ -53,6 +53,7 @@ PEER_KEYS = {
     "path",
     "why_not_direct",
     "handshake_age_s",
+    "cipher",
     "rx_bytes",
     "tx_bytes",
     "rx_packets",

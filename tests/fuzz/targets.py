@@ -62,7 +62,7 @@ from tunnel.wire.relay import pack_relay, parse_relay
 from tunnel.wire.rendezvous import MAX_SEALED, parse_from_node, parse_from_server
 from tunnel.wire.stream import StreamParser, pack_stream
 from tunnel.wire.stun import is_stun, parse_binding_request
-from tunnel.wire.transport import pack_header, parse_header
+from tunnel.wire.transport import pack_header, parse_header, parse_place
 
 Target = Callable[[bytes], None]
 
@@ -237,7 +237,7 @@ def fuzz_transport(data: bytes) -> None:
         receiver, counter = parse_header(data)
     except Malformed:
         return
-    assert data.startswith(pack_header(receiver, counter))
+    assert data.startswith(pack_header(receiver, counter, parse_place(data)))
 
 
 def fuzz_relay(data: bytes) -> None:
@@ -464,6 +464,7 @@ def corpus(name: str) -> list[bytes]:
     datagrams = [
         *handshakes,
         pack_header(1, 2) + bytes(16),
+        pack_header(1, 2, 3) + bytes(36),
         pack_relay(7, bytes(16)),
         *_of(parse_hairpin),
         Feeler().pack(),

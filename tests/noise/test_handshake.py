@@ -6,11 +6,13 @@ import pytest
 
 from tests.noise import vectors
 from tunnel.errors import AuthenticationFailed
+from tunnel.noise.frame_cipher import AEGIS_128L, CHACHA20_POLY1305, WIREGUARD_FRAMES
 from tunnel.noise.handshake import (
     PUNCHTUN,
     PUNCHTUN_SERVER,
     WIREGUARD,
     Construction,
+    FrameKeys,
     HandshakeState,
     Initiator,
     ReceivedInitiation,
@@ -20,7 +22,7 @@ from tunnel.noise.handshake import (
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey
 from tunnel.noise.primitives import open_, seal
 from tunnel.noise.tai64n import timestamp
-from tunnel.wire.handshake import Initiation, parse_initiation, parse_response
+from tunnel.wire.handshake import OFFER_AEGIS, Initiation, parse_initiation, parse_response
 
 OURS, THEIRS, STRANGER = (PrivateKey(letter * 32) for letter in (b"i", b"r", b"s"))
 PRESHARED = PresharedKey(b"p" * 32)
@@ -28,8 +30,13 @@ NOW = timestamp(1_700_000_000.0)
 LOW_ORDER = PublicKey(bytes(32))
 
 
-def initiator(construction: Construction = PUNCHTUN) -> Initiator:
-    return Initiator(construction, OURS, THEIRS.public_key, PRESHARED)
+def initiator(construction: Construction = PUNCHTUN, offer: int = 0) -> Initiator:
+    return Initiator(construction, OURS, THEIRS.public_key, PRESHARED, offer)
+
+
+def mirrored(keys: FrameKeys) -> FrameKeys:
+    """The same keys as the other end has them."""
+    return FrameKeys(keys.cipher, keys.receiving, keys.sending)
 
 
 def ephemeral(number: int) -> PrivateKey:
@@ -93,14 +100,14 @@ def test_both_ends_agree(construction: Construction) -> None:
     assert received.timestamp == NOW
     assert received.sender == 11
 
-    response, their_sending, their_receiving = received.create_response(
+    response, theirs = received.create_response(
         sender=22, ephemeral=ephemeral(99), preshared=PRESHARED
     )
     response = parse_response(response.pack())
     assert (response.sender, response.receiver) == (22, 11)
     assert response.mac1 == response.mac2 == bytes(16)
-    assert ours.consume_response(response) == (their_receiving, their_sending)
-    assert their_sending != their_receiving
+    assert ours.consume_response(response) == mirrored(theirs)
+    assert theirs.sending != theirs.receiving
 
 
 @pytest.mark.parametrize(
@@ -112,7 +119,8 @@ def test_constructions_do_not_mix(made: Construction, read: Construction) -> Non
 
 
 def test_every_byte_of_an_initiation_counts() -> None:
-    """But type and sender, which mac1 covers, and the macs: see test_cookie."""
+    """But type, offer and sender, which mac1 covers, and the macs: see test_cookie. The offer goes
+    into the keys, too: see below."""
     datagram = initiate(initiator()).pack()
     for position in range(8, len(datagram) - 32):
         changed = bytearray(datagram)
@@ -122,10 +130,11 @@ def test_every_byte_of_an_initiation_counts() -> None:
 
 
 def test_every_byte_of_a_response_counts_and_the_true_one_still_comes() -> None:
-    """But type and sender, which mac1 covers, and the macs: see test_cookie."""
+    """But type, choice and sender, which mac1 covers, and the macs: see test_cookie. The choice
+    goes into the keys, too: see below."""
     ours = initiator()
     received = receive(initiate(ours))
-    response, sending, receiving = received.create_response(
+    response, theirs = received.create_response(
         sender=22, ephemeral=ephemeral(99), preshared=PRESHARED
     )
     datagram = response.pack()
@@ -134,12 +143,12 @@ def test_every_byte_of_a_response_counts_and_the_true_one_still_comes() -> None:
         changed[position] ^= 0x04
         with pytest.raises(AuthenticationFailed, match=r"^response$"):
             ours.consume_response(parse_response(bytes(changed)))
-    assert ours.consume_response(response) == (receiving, sending)
+    assert ours.consume_response(response) == mirrored(theirs)
 
 
 def test_a_response_serves_once() -> None:
     ours = initiator()
-    response, _, _ = receive(initiate(ours)).create_response(
+    response, _ = receive(initiate(ours)).create_response(
         sender=22, ephemeral=ephemeral(99), preshared=PRESHARED
     )
     with pytest.raises(AuthenticationFailed):
@@ -152,22 +161,22 @@ def test_a_response_serves_once() -> None:
 def test_the_last_initiation_is_the_one_that_counts() -> None:
     ours = initiator()
     first, second = initiate(ours, sender=11), initiate(ours, sender=12)
-    late, _, _ = receive(first).create_response(
+    late, _ = receive(first).create_response(
         sender=22, ephemeral=ephemeral(98), preshared=PRESHARED
     )
     with pytest.raises(AuthenticationFailed):
         ours.consume_response(late)
     with pytest.raises(AuthenticationFailed):
         ours.consume_response(late._replace(receiver=12))
-    response, sending, receiving = receive(second).create_response(
+    response, theirs = receive(second).create_response(
         sender=23, ephemeral=ephemeral(99), preshared=PRESHARED
     )
-    assert ours.consume_response(response) == (receiving, sending)
+    assert ours.consume_response(response) == mirrored(theirs)
 
 
 def test_another_preshared_key_is_refused() -> None:
     ours = initiator()
-    response, _, _ = receive(initiate(ours)).create_response(
+    response, _ = receive(initiate(ours)).create_response(
         sender=22, ephemeral=ephemeral(99), preshared=PresharedKey(bytes(32))
     )
     with pytest.raises(AuthenticationFailed):
@@ -185,7 +194,7 @@ def test_another_responder_cannot_answer() -> None:
     for_stranger = Initiator(PUNCHTUN, OURS, STRANGER.public_key, PRESHARED)
     other = for_stranger.create_initiation(sender=11, ephemeral=ephemeral(11), timestamp=NOW)
     assert other.ephemeral == initiation.ephemeral
-    response, _, _ = consume_initiation(PUNCHTUN, STRANGER, other).create_response(
+    response, _ = consume_initiation(PUNCHTUN, STRANGER, other).create_response(
         sender=22, ephemeral=ephemeral(99), preshared=PRESHARED
     )
     with pytest.raises(AuthenticationFailed):
@@ -200,7 +209,7 @@ def test_low_order_keys_are_refused() -> None:
         initiate(Initiator(PUNCHTUN, OURS, LOW_ORDER, PRESHARED))
 
     ours = initiator()
-    response, _, _ = receive(initiate(ours)).create_response(
+    response, _ = receive(initiate(ours)).create_response(
         sender=22, ephemeral=ephemeral(99), preshared=PRESHARED
     )
     with pytest.raises(AuthenticationFailed, match=r"^response$"):
@@ -237,3 +246,115 @@ def test_symmetric_state_before_and_after_a_key() -> None:
         assert theirs.decrypt_and_hash(sealed) == b"text"
     assert ours.handshake_hash == theirs.handshake_hash
     assert ours.split() == theirs.split()
+
+
+# The cipher of frames
+
+
+def run(
+    offer: int, own: int, *, offer_seen: int | None = None, choice_seen: int | None = None
+) -> tuple[FrameKeys, FrameKeys]:
+    """The keys at both ends, when the two bytes arrive as said. The responder would offer `own`."""
+    ours = initiator(offer=offer)
+    initiation = parse_initiation(initiate(ours).pack())
+    assert initiation.offer == offer
+    if offer_seen is not None:
+        initiation = initiation._replace(offer=offer_seen)
+    response, theirs = receive(initiation).create_response(
+        sender=22, ephemeral=ephemeral(99), preshared=PRESHARED, offer=own
+    )
+    response = parse_response(response.pack())
+    if choice_seen is not None:
+        response = response._replace(choice=choice_seen)
+    return ours.consume_response(response), theirs
+
+
+@pytest.mark.parametrize(
+    ("offer", "own", "cipher"),
+    [
+        (OFFER_AEGIS, OFFER_AEGIS, AEGIS_128L),
+        (OFFER_AEGIS, 0, CHACHA20_POLY1305),
+        (0, OFFER_AEGIS, CHACHA20_POLY1305),
+        (0, 0, CHACHA20_POLY1305),
+        # Bits of later versions beside it, and alone.
+        (0xFF, OFFER_AEGIS, AEGIS_128L),
+        (0xFE, OFFER_AEGIS, CHACHA20_POLY1305),
+    ],
+)
+def test_the_cipher_is_one_of_both(offer: int, own: int, cipher: object) -> None:
+    ours, theirs = run(offer, own)
+    assert ours.cipher is cipher
+    assert ours == mirrored(theirs)
+
+
+def test_every_agreement_has_keys_of_its_own() -> None:
+    """And none are those that Noise gives, which another program may use."""
+    agreements = [(0, 0), (OFFER_AEGIS, 0), (OFFER_AEGIS, OFFER_AEGIS)]
+    keys = [run(*agreement)[0] for agreement in agreements]
+    starts = [key[:16] for each in keys for key in (each.sending, each.receiving)]
+    assert len(set(starts)) == len(starts)
+
+
+@pytest.mark.parametrize("seen", [0, 0x02, 0x03, 0xFE])
+@pytest.mark.parametrize("own", [0, OFFER_AEGIS])
+def test_an_offer_changed_on_the_way_ends_in_keys_that_do_not_match(seen: int, own: int) -> None:
+    ours, theirs = run(OFFER_AEGIS, own, offer_seen=seen)
+    assert {ours.sending[:16], ours.receiving[:16]}.isdisjoint(
+        {theirs.sending[:16], theirs.receiving[:16]}
+    )
+
+
+def test_an_offer_that_was_not_made_ends_in_nothing() -> None:
+    """The responder takes AEGIS, and the initiator does not."""
+    with pytest.raises(AuthenticationFailed, match=r"^response$"):
+        run(0, OFFER_AEGIS, offer_seen=OFFER_AEGIS)
+
+
+@pytest.mark.parametrize(("own", "seen"), [(OFFER_AEGIS, 0), (0, 1)])
+def test_a_choice_changed_on_the_way_ends_in_keys_that_do_not_match(own: int, seen: int) -> None:
+    ours, theirs = run(OFFER_AEGIS, own, choice_seen=seen)
+    assert ours.cipher is not theirs.cipher
+    assert {ours.sending[:16], ours.receiving[:16]}.isdisjoint(
+        {theirs.sending[:16], theirs.receiving[:16]}
+    )
+
+
+def test_a_choice_of_what_was_not_offered_is_refused_and_the_true_response_still_comes() -> None:
+    ours = initiator()
+    response, theirs = receive(initiate(ours)).create_response(
+        sender=22, ephemeral=ephemeral(99), preshared=PRESHARED
+    )
+    for choice in (1, 2, 255):
+        with pytest.raises(AuthenticationFailed, match=r"^response$"):
+            ours.consume_response(response._replace(choice=choice))
+    assert ours.consume_response(response) == mirrored(theirs)
+
+
+def test_with_wireguard_there_is_nothing_to_agree_on() -> None:
+    """Both bytes are zero, and the keys are Noise's."""
+    ours = initiator(WIREGUARD, OFFER_AEGIS)
+    initiation = initiate(ours)
+    assert initiation.offer == 0
+    response, theirs = receive(initiation, WIREGUARD).create_response(
+        sender=22, ephemeral=ephemeral(99), preshared=PRESHARED, offer=OFFER_AEGIS
+    )
+    assert response.choice == 0
+    with pytest.raises(AuthenticationFailed, match=r"^response$"):
+        ours.consume_response(response._replace(choice=1))
+    keys = ours.consume_response(response)
+    assert keys == mirrored(theirs)
+    assert keys.cipher is WIREGUARD_FRAMES
+    assert keys.sending == noise_key()
+    with pytest.raises(AuthenticationFailed, match=r"^initiation$"):
+        receive(initiation._replace(offer=OFFER_AEGIS), WIREGUARD)
+
+
+def noise_key() -> bytes:
+    """The initiator's, by the pattern alone."""
+    ours = HandshakeState(
+        prologue=WIREGUARD.identifier, static=OURS, remote_static=THEIRS.public_key
+    )
+    theirs = HandshakeState(prologue=WIREGUARD.identifier, static=THEIRS)
+    theirs.read_message_1(ours.write_message_1(ephemeral(11), NOW))
+    ours.read_message_2(theirs.write_message_2(ephemeral(99), PRESHARED, b""), PRESHARED)
+    return ours.split()[0]

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunnel.errors import AuthenticationFailed, Malformed
+from tunnel.noise.frame_cipher import (
+    AEGIS_128L,
+    CHACHA20_POLY1305,
+    WIREGUARD_FRAMES,
+    FrameCipher,
+)
 from tunnel.noise.keypair import (
     MAX_WAITING,
     REJECT_AFTER_MESSAGES,
@@ -12,14 +18,18 @@ from tunnel.noise.keypair import (
     Keypair,
     Keypairs,
 )
-from tunnel.noise.primitives import Buffer, seal
-from tunnel.wire.transport import pack_header, parse_header
+from tunnel.noise.primitives import Buffer
+from tunnel.wire.transport import HEADER_LENGTH, pack_header, parse_header, parse_place
+
+CIPHERS = [AEGIS_128L, CHACHA20_POLY1305, WIREGUARD_FRAMES]
+each_cipher = pytest.mark.parametrize("cipher", CIPHERS, ids=["aegis", "chacha", "wireguard"])
 
 
-def make_pair() -> tuple[Keypair, Keypair]:
+def make_pair(cipher: FrameCipher = CHACHA20_POLY1305) -> tuple[Keypair, Keypair]:
     """Both ends of one keypair."""
-    a, b = b"a" * 32, b"b" * 32
+    a, b = b"a" * cipher.key_length, b"b" * cipher.key_length
     ours = Keypair(
+        cipher=cipher,
         sending_key=a,
         receiving_key=b,
         local_index=1,
@@ -28,6 +38,7 @@ def make_pair() -> tuple[Keypair, Keypair]:
         is_initiator=True,
     )
     theirs = Keypair(
+        cipher=cipher,
         sending_key=b,
         receiving_key=a,
         local_index=2,
@@ -38,14 +49,16 @@ def make_pair() -> tuple[Keypair, Keypair]:
     return ours, theirs
 
 
-@given(st.binary(max_size=1500))
-def test_what_is_sealed_opens(payload: bytes) -> None:
-    ours, theirs = make_pair()
+@each_cipher
+@settings(deadline=None)
+@given(payload=st.binary(max_size=1500))
+def test_what_is_sealed_opens(cipher: FrameCipher, payload: bytes) -> None:
+    ours, theirs = make_pair(cipher)
     for expected in range(3):
         datagram = ours.seal(payload)
         receiver, counter = parse_header(datagram)
         assert (receiver, counter) == (2, expected)
-        assert len(datagram) == len(payload) + 32
+        assert len(datagram) == HEADER_LENGTH + len(payload) + cipher.tag_length
         assert theirs.open(counter, datagram) == payload
     assert ours.sending_counter == 3
     assert theirs.sending_counter == 0
@@ -60,9 +73,17 @@ def test_any_buffer_is_taken(kind: type[Buffer]) -> None:
     assert payload == b"payload"
 
 
-def test_every_byte_counts() -> None:
-    """The type is refused by the parser, the receiver finds other keys or none, the rest fails."""
+def test_the_place_in_a_train_goes_with_the_frame() -> None:
     ours, theirs = make_pair()
+    datagram = ours.seal(b"payload", place=200)
+    assert parse_place(datagram) == 200
+    assert theirs.open(0, datagram) == b"payload"
+
+
+@each_cipher
+def test_every_byte_counts(cipher: FrameCipher) -> None:
+    """The type is refused by the parser, the receiver finds other keys or none, the rest fails."""
+    ours, theirs = make_pair(cipher)
     datagram = ours.seal(b"payload")
     for position in range(len(datagram)):
         changed = bytearray(datagram)
@@ -83,7 +104,7 @@ def test_every_byte_counts() -> None:
 def test_replay_is_refused_and_a_forgery_does_not_move_the_window() -> None:
     ours, theirs = make_pair()
     first, second = ours.seal(b"first"), ours.seal(b"second")
-    forged = pack_header(2, 2**63) + bytes(30)
+    forged = pack_header(2, 2**63) + bytes(40)
     with pytest.raises(AuthenticationFailed, match=r"^tag$"):
         theirs.open(2**63, forged)
     assert theirs.open(1, second) == b"second"
@@ -102,7 +123,8 @@ def test_the_last_counters() -> None:
         ours.seal(b"one more")
     assert ours.sending_counter == REJECT_AFTER_MESSAGES
 
-    past = pack_header(2, REJECT_AFTER_MESSAGES) + seal(b"a" * 32, REJECT_AFTER_MESSAGES, b"")
+    header = pack_header(2, REJECT_AFTER_MESSAGES)
+    past = header + ours.cipher.seal(b"a" * 32, header, b"")
     with pytest.raises(AuthenticationFailed, match=r"^replay$"):
         theirs.open(REJECT_AFTER_MESSAGES, past)
     assert REKEY_AFTER_MESSAGES < REJECT_AFTER_MESSAGES < 2**64
@@ -113,11 +135,13 @@ def test_repr_does_not_show_keys() -> None:
     assert "aaaa" not in shown
     assert "bbbb" not in shown
     assert "local_index=0x1" in shown
+    assert "cipher=ChaCha20-Poly1305" in shown
 
 
 def keypair(name: str, *, is_initiator: bool = False) -> Keypair:
     index = ord(name)
     return Keypair(
+        cipher=CHACHA20_POLY1305,
         sending_key=bytes(32),
         receiving_key=bytes(32),
         local_index=index,

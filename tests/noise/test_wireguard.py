@@ -29,7 +29,7 @@ import pytest
 
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.cookie import CookieChecker, CookieGenerator
-from tunnel.noise.handshake import WIREGUARD, Initiator, consume_initiation
+from tunnel.noise.handshake import WIREGUARD, FrameKeys, Initiator, consume_initiation
 from tunnel.noise.keypair import Keypair
 from tunnel.noise.keys import PresharedKey, PrivateKey
 from tunnel.noise.tai64n import timestamp
@@ -213,10 +213,11 @@ def parse_icmp(payload: bytes) -> tuple[int, str, str, bytes]:
     return packet[20], source, destination, packet[24:]
 
 
-def make_keypair(keys: tuple[bytes, bytes], local: int, remote: int, initiator: bool) -> Keypair:
+def make_keypair(keys: FrameKeys, local: int, remote: int, initiator: bool) -> Keypair:
     return Keypair(
-        sending_key=keys[0],
-        receiving_key=keys[1],
+        cipher=keys.cipher,
+        sending_key=keys.sending,
+        receiving_key=keys.receiving,
         local_index=local,
         remote_index=remote,
         created_at=time.monotonic(),
@@ -272,13 +273,13 @@ def test_as_responder(wireguard: WireguardGo) -> None:
     # One system, one clock: their TAI64N and ours are of the same minute.
     assert timestamp(time.time() - 60) < received.timestamp <= timestamp(time.time() + 1)
 
-    response, sending_key, receiving_key = received.create_response(
+    response, keys = received.create_response(
         sender=0x01020304,
         ephemeral=PrivateKey.generate(os.urandom),
         preshared=wireguard.preshared,
     )
     wireguard.send(wireguard.generator.stamp(response.pack(), time.monotonic()))
-    keypair = make_keypair((sending_key, receiving_key), 0x01020304, received.sender, False)
+    keypair = make_keypair(keys, 0x01020304, received.sender, False)
     keep_alive = poll(lambda: receive_payload(wireguard, keypair), "keep-alive")
     assert keep_alive == b""
 

@@ -37,6 +37,8 @@ from tunnel.wire.check import (
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.feeler import Hairpin, parse_hairpin
 from tunnel.wire.handshake import (
+    CHOICE_AEGIS,
+    OFFER_AEGIS,
     CookieReply,
     Initiation,
     Response,
@@ -178,22 +180,41 @@ CERTIFICATE_HEX = (
     "02 7069" + "53" * 64
 )
 
+initiations = st.builds(
+    Initiation, words(32), octets(32), octets(48), octets(28), octets(16), octets(16), words(8)
+)
+responses = st.builds(
+    Response, words(32), words(32), octets(32), octets(16), octets(16), octets(16), words(8)
+)
+
 KINDS = [
     Kind(
         "initiation",
         parse_initiation,
         Initiation(0x01020304, b"e" * 32, b"s" * 48, b"t" * 28, b"m" * 16, b"n" * 16),
         "01 000000 04030201" + "65" * 32 + "73" * 48 + "74" * 28 + "6d" * 16 + "6e" * 16,
-        st.builds(
-            Initiation, words(32), octets(32), octets(48), octets(28), octets(16), octets(16)
-        ),
+        initiations,
+    ),
+    Kind(
+        "initiation that offers AEGIS-128L",
+        parse_initiation,
+        Initiation(0x01020304, b"e" * 32, b"s" * 48, b"t" * 28, offer=OFFER_AEGIS),
+        "01 010000 04030201" + "65" * 32 + "73" * 48 + "74" * 28 + "00" * 32,
+        initiations,
     ),
     Kind(
         "response",
         parse_response,
         Response(0x01020304, 0x05060708, b"e" * 32, b"t" * 16),
         "02 000000 04030201 08070605" + "65" * 32 + "74" * 16 + "00" * 32,
-        st.builds(Response, words(32), words(32), octets(32), octets(16), octets(16), octets(16)),
+        responses,
+    ),
+    Kind(
+        "response that chooses AEGIS-128L",
+        parse_response,
+        Response(0x01020304, 0x05060708, b"e" * 32, b"t" * 16, choice=CHOICE_AEGIS),
+        "02 010000 04030201 08070605" + "65" * 32 + "74" * 16 + "00" * 32,
+        responses,
     ),
     Kind(
         "cookie reply",

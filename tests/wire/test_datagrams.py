@@ -9,18 +9,28 @@ from hypothesis import strategies as st
 from tests.wire.messages import words
 from tunnel.errors import Malformed
 from tunnel.wire.relay import pack_relay, parse_relay
-from tunnel.wire.transport import HEADER_LENGTH, TAG_LENGTH, pack_header, parse_header
+from tunnel.wire.transport import (
+    HEADER_LENGTH,
+    TAG_LENGTH,
+    pack_header,
+    parse_header,
+    parse_place,
+)
 
 
 def test_transport_golden() -> None:
     header = pack_header(0x01020304, 0x05060708090A0B0C)
     assert header.hex() == "04000000040302010c0b0a0908070605"
     assert parse_header(header + bytes(TAG_LENGTH)) == (0x01020304, 0x05060708090A0B0C)
+    in_train = pack_header(0x01020304, 0x05060708090A0B0C, 0x2A)
+    assert in_train.hex() == "042a0000040302010c0b0a0908070605"
 
 
-@given(words(32), words(64), st.binary(min_size=TAG_LENGTH, max_size=100))
-def test_transport_round_trip(receiver: int, counter: int, sealed: bytes) -> None:
-    assert parse_header(pack_header(receiver, counter) + sealed) == (receiver, counter)
+@given(words(32), words(64), words(8), st.binary(min_size=TAG_LENGTH, max_size=100))
+def test_transport_round_trip(receiver: int, counter: int, place: int, sealed: bytes) -> None:
+    datagram = pack_header(receiver, counter, place) + sealed
+    assert parse_header(datagram) == (receiver, counter)
+    assert parse_place(datagram) == place
 
 
 def test_transport_without_room_for_a_tag() -> None:
@@ -29,9 +39,9 @@ def test_transport_without_room_for_a_tag() -> None:
             parse_header((pack_header(1, 2) + bytes(TAG_LENGTH))[:length])
 
 
-@pytest.mark.parametrize("position", range(4))
+@pytest.mark.parametrize("position", [0, 2, 3])
 def test_transport_of_another_type(position: int) -> None:
-    """The three bytes after the type are zero, as in WireGuard."""
+    """Between the place and the receiver there are two bytes of zero."""
     datagram = bytearray(pack_header(1, 2) + bytes(TAG_LENGTH))
     datagram[position] ^= 1
     with pytest.raises(Malformed, match=r"^transport type$"):

@@ -35,6 +35,11 @@ state_dir = click.option(
 @click.option("--no-gso", is_flag=True, help="Send datagrams without UDP_SEGMENT.")
 @click.option("--no-gro", is_flag=True, help="Receive datagrams without UDP_GRO.")
 @click.option(
+    "--no-aegis",
+    is_flag=True,
+    help="Seal with ChaCha20-Poly1305 only: to compare, or where AEGIS-128L misbehaves.",
+)
+@click.option(
     "--config", metavar="FILE", help="TOML file with these options; see docs/operations.md."
 )
 @state_dir
@@ -53,6 +58,7 @@ def up(
     no_uso: bool,
     no_gso: bool,
     no_gro: bool,
+    no_aegis: bool,
     config: str | None,
     state_dir: str | None,
 ) -> None:
@@ -74,6 +80,7 @@ def up(
         uso=False if no_uso else None,
         gso=False if no_gso else None,
         gro=False if no_gro else None,
+        aegis=False if no_aegis else None,
     )
     options = typed if config is None else typed.completed_by(read_up_config(config))
     start_logging(as_json=options.log_format == "json", verbose=False)

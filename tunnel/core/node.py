@@ -95,6 +95,7 @@ class Node:
             random_bytes=random_bytes,
             wall_clock=wall_clock,
             interface_mtu=config.mtu,
+            may_use_aegis=config.may_use_aegis,
         )
         self._announcer = Announcer(config, random_bytes, wall_clock)
         own_key = config.certificate.key

@@ -31,6 +31,7 @@ class PeerTable:
         random_bytes: RandomBytes,
         wall_clock: WallClock,
         interface_mtu: int,
+        may_use_aegis: bool,
     ) -> None:
         self.routes: RoutingTable[Peer] = RoutingTable()
         """Whose an inner address is."""
@@ -40,6 +41,7 @@ class PeerTable:
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
         self._interface_mtu = interface_mtu
+        self._may_use_aegis = may_use_aegis
         self._by_key: dict[bytes, Peer] = {}
         self._by_session: dict[Session, Peer] = {}
         self._by_channel: dict[int, Peer] = {}
@@ -120,6 +122,7 @@ class PeerTable:
                 indices=self._indices,
                 random_bytes=self._random_bytes,
                 wall_clock=self._wall_clock,
+                may_use_aegis=self._may_use_aegis,
             )
             peer = Peer(certificate, packed, session, self._random_bytes, self._interface_mtu)
             self._by_key[certificate.key] = peer

@@ -25,11 +25,12 @@ from tunnel.core.indices import IndexTable
 from tunnel.core.machine import Buffer, RandomBytes, WallClock, earliest
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.cookie import CookieChecker, CookieGenerator
+from tunnel.noise.frame_cipher import FrameCipher
 from tunnel.noise.handshake import Construction, Initiator, ReceivedInitiation
 from tunnel.noise.keypair import REKEY_AFTER_MESSAGES, Keypair, Keypairs
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey
 from tunnel.noise.tai64n import timestamp
-from tunnel.wire.handshake import CookieReply, Response
+from tunnel.wire.handshake import OFFER_AEGIS, CookieReply, Response
 
 RETRANSMIT = (0.35, 0.7, 1.5, 3.0, 5.0)
 """Seconds before the initiation is sent again; the last one goes on, with the white paper's jitter.
@@ -72,6 +73,7 @@ class Session:
         wall_clock: WallClock,
         times: SessionTimes = PEER_TIMES,
         may_initiate: bool = True,
+        may_use_aegis: bool = False,
     ) -> None:
         self.remote_static = remote_static
         self._construction = construction
@@ -82,6 +84,7 @@ class Session:
         self._wall_clock = wall_clock
         self._times = times
         self._may_initiate = may_initiate
+        self._offer = OFFER_AEGIS if may_use_aegis else 0
         self._cookies = CookieGenerator(construction, remote_static)
         self._checker = CookieChecker(construction, static.public_key, random_bytes)
         self._keypairs = Keypairs()
@@ -122,6 +125,12 @@ class Session:
         """Seconds since the keys in use were agreed; None without keys."""
         current = self._keypairs.current
         return None if current is None else now - current.created_at
+
+    @property
+    def cipher(self) -> FrameCipher | None:
+        """Of the keys in use; None without keys."""
+        current = self._keypairs.current
+        return None if current is None else current.cipher
 
     @property
     def is_initiating(self) -> bool:
@@ -176,15 +185,17 @@ class Session:
         self._greatest_timestamp = received.timestamp
         self._last_initiation_at = now
         index = self._indices.allocate(self)
-        response, sending, receiving = received.create_response(
+        response, keys = received.create_response(
             sender=index,
             ephemeral=PrivateKey.generate(self._random_bytes),
             preshared=self._preshared,
+            offer=self._offer,
         )
         self._add_keypair(
             Keypair(
-                sending_key=sending,
-                receiving_key=receiving,
+                cipher=keys.cipher,
+                sending_key=keys.sending,
+                receiving_key=keys.receiving,
                 local_index=index,
                 remote_index=received.sender,
                 created_at=now,
@@ -200,14 +211,15 @@ class Session:
         if not self._checker.has_valid_mac1(response.pack()):
             raise AuthenticationFailed("mac1")
         initiator, sent_at = self._initiators[response.receiver]
-        sending, receiving = initiator.consume_response(response)
+        keys = initiator.consume_response(response)
         self.handshake_rtt = now - sent_at
         del self._initiators[response.receiver]
         self._abandon()
         self._add_keypair(
             Keypair(
-                sending_key=sending,
-                receiving_key=receiving,
+                cipher=keys.cipher,
+                sending_key=keys.sending,
+                receiving_key=keys.receiving,
                 local_index=response.receiver,
                 remote_index=response.sender,
                 created_at=now,
@@ -288,7 +300,9 @@ class Session:
             del self._initiators[oldest]
             self._indices.release(oldest)
         index = self._indices.allocate(self)
-        initiator = Initiator(self._construction, self._static, self.remote_static, self._preshared)
+        initiator = Initiator(
+            self._construction, self._static, self.remote_static, self._preshared, self._offer
+        )
         self._initiators[index] = (initiator, now)
         # Whitened timestamps repeat within 16 ms; ours must grow with every initiation (§5.1).
         stamp = timestamp(self._wall_clock())

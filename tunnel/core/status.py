@@ -66,7 +66,7 @@ def describe_node(
 def describe_peer(peer: Peer, diagnosis: Diagnosis | None, now: float, mtu: int) -> dict[str, Any]:
     state = peer.state(now)
     traversal, counters = peer.traversal, peer.counters
-    age = peer.session.handshake_age(now)
+    age, cipher = peer.session.handshake_age(now), peer.session.cipher
     path = traversal.best if state == "direct" else traversal.relay if state == "relayed" else None
     return {
         "name": peer.name,
@@ -76,6 +76,7 @@ def describe_peer(peer: Peer, diagnosis: Diagnosis | None, now: float, mtu: int)
         "path": None if path is None else _describe_path(peer, path, now, mtu),
         "why_not_direct": None if diagnosis is None else diagnosis.describe(),
         "handshake_age_s": None if age is None else round(age, 1),
+        "cipher": None if cipher is None else cipher.name,
         "rx_bytes": counters.rx_bytes,
         "tx_bytes": counters.tx_bytes,
         "rx_packets": counters.rx_packets,

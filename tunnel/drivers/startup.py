@@ -60,7 +60,9 @@ from tunnel.drivers.stream_listener import TlsFiles
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import AuthenticationFailed, OperatorError, UsageError
+from tunnel.noise.frame_cipher import AEGIS_128L, CHACHA20_POLY1305
 from tunnel.noise.keys import PrivateKey, SigningKey
+from tunnel.noise.sodium import has_aes
 from tunnel.wire.certificate import Certificate, is_valid_name
 from tunnel.wire.invitation import ServerUrl, encode_base64
 
@@ -122,9 +124,13 @@ def run_node(options: UpOptions, places: Places) -> None:
             mtu=mtu,
             may_rebind=options.listen_port is None,
             may_guess=options.port_guessing is not False,
+            may_use_aegis=options.aegis is not False and has_aes(),
             port_mapping=options.port_mapping is not False,
             version=tunnel.__version__,
         )
+        for cipher in (AEGIS_128L, CHACHA20_POLY1305):
+            if cipher.direct is None:
+                log.warning("%s takes the slow way: %s", cipher.name, cipher.why_not_direct)
         _make_run_directory(places)
         driver = NodeDriver(config, ledger, directory, tun, socket, places.control, offloads)
         greeting = f"{state.certificate.name} is {state.certificate.addresses[0].ip}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunnel.errors import AuthenticationFailed
-from tunnel.noise.primitives import Buffer, open_, seal
+from tunnel.noise.frame_cipher import FrameCipher
+from tunnel.noise.primitives import Buffer
 from tunnel.noise.replay import ReplayFilter
 from tunnel.wire.transport import HEADER_LENGTH, pack_header
 
@@ -19,6 +20,7 @@ class Keypair:
     """A key for each direction, with the counters and the replay window that belong to them."""
 
     __slots__ = (
+        "cipher",
         "created_at",
         "is_initiator",
         "local_index",
@@ -32,6 +34,7 @@ class Keypair:
     def __init__(
         self,
         *,
+        cipher: FrameCipher,
         sending_key: bytes,
         receiving_key: bytes,
         local_index: int,
@@ -39,6 +42,7 @@ class Keypair:
         created_at: float,
         is_initiator: bool,
     ) -> None:
+        self.cipher = cipher
         self.sending_key = sending_key
         self.receiving_key = receiving_key
         self.local_index = local_index
@@ -51,8 +55,8 @@ class Keypair:
         """Of the next frame."""
         self.replay = ReplayFilter()
 
-    def seal(self, payload: Buffer) -> bytes:
-        """The datagram for `payload`, which is not padded here.
+    def seal(self, payload: Buffer, place: int = 0) -> bytes:
+        """The datagram for `payload`, which is not padded here. `place`: its index in a train.
 
         Raises OverflowError at `REJECT_AFTER_MESSAGES`; a caller that rekeys never sees it.
         """
@@ -61,9 +65,8 @@ class Keypair:
             raise OverflowError("keypair used up")
         # Before sealing: whatever happens there, no counter is used twice.
         self.sending_counter = counter + 1
-        return pack_header(self.remote_index, counter) + seal(
-            self.sending_key, counter, bytes(payload)
-        )
+        header = pack_header(self.remote_index, counter, place)
+        return header + self.cipher.seal(self.sending_key, header, bytes(payload))
 
     def open(self, counter: int, datagram: Buffer) -> bytes:
         """The payload of `datagram`, whose header names this keypair's local index and `counter`.
@@ -71,8 +74,9 @@ class Keypair:
         Raises AuthenticationFailed: "tag" if it is forged, "replay" if it is authentic but was
         opened before, is older than the window, or is past `REJECT_AFTER_MESSAGES`.
         """
-        ciphertext = bytes(memoryview(datagram)[HEADER_LENGTH:])
-        payload = open_(self.receiving_key, counter, ciphertext)
+        header = bytes(datagram[:HEADER_LENGTH])
+        sealed = bytes(memoryview(datagram)[HEADER_LENGTH:])
+        payload = self.cipher.open(self.receiving_key, header, sealed)
         if counter >= REJECT_AFTER_MESSAGES or not self.replay.accept(counter):
             raise AuthenticationFailed("replay")
         return payload
@@ -81,7 +85,7 @@ class Keypair:
         return (
             f"Keypair(local_index={self.local_index:#x}, remote_index={self.remote_index:#x}, "
             f"created_at={self.created_at}, is_initiator={self.is_initiator}, "
-            f"sending_counter={self.sending_counter})"
+            f"sending_counter={self.sending_counter}, cipher={self.cipher.name})"
         )
 
 
