@@ -325,7 +325,14 @@ def test_admitted_is_public_or_near(
     announced = [Candidate(HOST, Endpoint(str(ip), 7)) for ip in [*strangers, *private]]
     local = interfaces("10.1.2.3/24", "fd12::7/64")
     found = admit_candidates(announced, local, TUNNEL, routes=prefixes)
-    near = [a.network for a in local] + [n for n in prefixes if n.is_private]
+    carrier = ipaddress.ip_network("100.64.0.0/10")  # Not public either, and not called private.
+    near = [a.network for a in local]
+    near += [
+        network
+        for network in prefixes
+        if network.is_private
+        or (isinstance(network, ipaddress.IPv4Network) and network.subnet_of(carrier))
+    ]
     for candidate in found:
         ip = ipaddress.ip_address(candidate.endpoint.host)
         assert is_public(ip) or any(ip in network for network in near)

@@ -54,7 +54,8 @@ from tunnel.wire.nature import Nature
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import RELAY, pack_relay, parse_relay
 from tunnel.wire.rendezvous import Echoed
-from tunnel.wire.transport import TRANSPORT, parse_header
+from tunnel.wire.train import TRAIN, packet_of, split_bundle
+from tunnel.wire.transport import TRANSPORT, parse_header, parse_place
 
 KEEPALIVE_PAYLOAD = b""
 
@@ -191,32 +192,62 @@ class Inbound:
             if str(error) == "replay":
                 peer.counters.duplicates_dropped += 1
             raise
+        self.note_frames(peer, receiver, counter, source, now, len(datagram), local)
+        if payload:
+            self.receive_payload(peer, payload, parse_place(datagram), source, now, packets, local)
+
+    def note_frames(
+        self,
+        peer: Peer,
+        receiver: int,
+        counter: int,
+        source: Endpoint,
+        now: float,
+        size: int,
+        local: int,
+    ) -> None:
+        """The peer's session has opened frames, `size` bytes in all, the first with `counter`."""
         peer.is_online, peer.has_left = True, False
-        peer.traversal.note_received(source, now, len(datagram), local)
+        peer.traversal.note_received(source, now, size, local)
         self._note_keys(peer, now)
+        session = peer.session
         if session.skipped or session.was_late:
             missing = peer.note_skipped(receiver, counter, now)
             if missing is not None:
                 self._outbound.send(peer, missing.pack(), now)
-        if not payload:
-            return
-        if payload[0] >= FIRST_IP:
-            self._receive_packet(peer, payload, now, packets)
-        elif payload[0] == FRAGMENT:
-            packet = peer.reassembler.add(parse_fragment(payload), now)
-            if packet is not None:
+
+    def receive_payload(
+        self,
+        peer: Peer,
+        payload: bytes,
+        place: int,
+        source: Endpoint,
+        now: float,
+        packets: list[bytes],
+        local: int,
+    ) -> None:
+        """Of a frame that was new. Raises Malformed."""
+        kind = payload[0]
+        if kind >= FIRST_IP:
+            for packet in split_bundle(payload):
                 self._receive_packet(peer, packet, now, packets)
+        elif kind == TRAIN:
+            self._receive_packet(peer, packet_of(payload, place), now, packets)
+        elif kind == FRAGMENT:
+            whole = peer.reassembler.add(parse_fragment(payload), now)
+            if whole is not None:
+                self._receive_packet(peer, whole, now, packets)
         else:
             self._receive_check(peer, payload, source, now, local)
 
-    def _receive_packet(self, peer: Peer, payload: bytes, now: float, packets: list[bytes]) -> None:
-        header = parse_ip_header(payload)
+    def _receive_packet(self, peer: Peer, packet: bytes, now: float, packets: list[bytes]) -> None:
+        header = parse_ip_header(packet)
         if self._peers.routes.find(header.source) is not peer:
             raise AuthenticationFailed("inner source is not the peer's")
         peer.traversal.note_activity(now)
         peer.counters.rx_packets += 1
         peer.counters.rx_bytes += header.length
-        packets.append(payload[: header.length])
+        packets.append(packet[: header.length])
 
     def _receive_check(
         self, peer: Peer, payload: bytes, source: Endpoint, now: float, local: int

@@ -19,7 +19,7 @@ class MtuDiscovery:
     """For the path in use, and for the relay, so that its limit is known when it is needed."""
 
     def __init__(self, interface_mtu: int, random_bytes: RandomBytes) -> None:
-        self._interface_mtu = interface_mtu
+        self.interface_mtu = interface_mtu
         self._random_bytes = random_bytes
         self._told = interface_mtu
 
@@ -58,7 +58,7 @@ class MtuDiscovery:
         """Padded checks that are due, to seal and send unfragmentable."""
         checks = []
         for path in _used(traversal):
-            path.mtu.search(self._interface_mtu, now)
+            path.mtu.search(self.interface_mtu, now)
             for size in path.mtu.take_sizes(now, path.rtt):
                 transaction = draw_number(self._random_bytes)
                 path.mtu.note_sent(transaction, size)

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunnel.core.announcer import Announcer
+from tunnel.core.arrivals import Arrivals
 from tunnel.core.candidates import HostAddress
 from tunnel.core.check_budget import CheckBudget
 from tunnel.core.checks import Outgoing
 from tunnel.core.configuration import NodeConfig
+from tunnel.core.departures import Departures
 from tunnel.core.diagnosis import Diagnosis, diagnose
 from tunnel.core.disclosure import Disclosure
 from tunnel.core.events import (
@@ -128,6 +130,8 @@ class Node:
             witness=self._witness,
             outbound=self._outbound,
         )
+        self.departures = Departures(self.peers, self._outbound)
+        self.arrivals = Arrivals(indices, self.peers, self._inbound)
         for known in config.known_peers:
             try:
                 self.peers.remember(known.certificate, known.endpoints)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tunnel.core.announcer import Announcer
 from tunnel.core.checks import OPENER, Outgoing
-from tunnel.core.machine import Transmit
+from tunnel.core.machine import Buffer, Transmit
 from tunnel.core.path import RELAYED
 from tunnel.core.path_mtu import SMALLEST
 from tunnel.core.peer import Peer
@@ -121,6 +121,15 @@ class Outbound:
             datagram = pack_relay(peer.channel, datagram)
         if to is not None:
             self._transmits.append(Transmit(datagram, to, local=local, dont_fragment=dont_fragment))
+
+    def wrap(self, peer: Peer, data: Buffer, size: int) -> list[Transmit]:
+        """Frames of `size` bytes each but the last, in one buffer, by the relay."""
+        link = self._registration.link
+        if link.endpoint is None or not peer.channel:
+            return []
+        parts = [data[start : start + size] for start in range(0, len(data), size)]
+        wrapped = [pack_relay(peer.channel, bytes(part)) for part in parts]
+        return [Transmit(part, link.endpoint, local=link.local) for part in wrapped]
 
     def guess_endpoints(self, peer: Peer) -> list[Endpoint]:
         """Without relay and path: what the peer announced, and where it was before."""

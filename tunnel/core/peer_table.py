@@ -62,6 +62,10 @@ class PeerTable:
     def of_session(self, session: Session) -> Peer:
         return self._by_session[session]
 
+    def find_session(self, session: Session) -> Peer | None:
+        """None: it is the one with the server."""
+        return self._by_session.get(session)
+
     def has_channel(self, channel: int) -> bool:
         return channel in self._by_channel
 

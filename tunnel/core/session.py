@@ -27,8 +27,14 @@ from tunnel.errors import AuthenticationFailed
 from tunnel.noise.cookie import CookieChecker, CookieGenerator
 from tunnel.noise.frame_cipher import FrameCipher
 from tunnel.noise.handshake import Construction, Initiator, ReceivedInitiation
-from tunnel.noise.keypair import REKEY_AFTER_MESSAGES, Keypair, Keypairs
+from tunnel.noise.keypair import (
+    REJECT_AFTER_MESSAGES,
+    REKEY_AFTER_MESSAGES,
+    Keypair,
+    Keypairs,
+)
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey
+from tunnel.noise.sodium import DirectKey
 from tunnel.noise.tai64n import timestamp
 from tunnel.wire.handshake import OFFER_AEGIS, CookieReply, Response
 
@@ -238,18 +244,55 @@ class Session:
                 break
         else:
             raise AuthenticationFailed("no such keypair")
-        if now - keypair.created_at > self._times.reject_after:
+        if self._is_expired(keypair, now):
             raise AuthenticationFailed("keypair expired")
         greatest = keypair.replay.greatest
         payload = keypair.open(counter, datagram)
-        self.skipped = max(0, counter - greatest - 1)
-        self.was_late = counter < greatest
-        self.opened += 1
-        self._drop(self._keypairs.received_with(keypair))
+        self._note_opened(keypair, counter, 1, greatest)
         return payload
 
     def seal(self, payload: Buffer, now: float) -> bytes | None:
         """A frame for `payload`; None while there are no keys (and a handshake is then begun)."""
+        current = self._find_sending(now)
+        return None if current is None else current.seal(payload)
+
+    # For frames that are sealed and opened by others, many at a time
+
+    def reserve(self, frames: int, now: float) -> tuple[DirectKey, int, int] | None:
+        """For so many frames: the key, the receiver they name, and the counter of the first, used
+        up herewith. None as `seal` gives it, or where the cipher has no direct functions."""
+        current = self._find_sending(now)
+        if current is None or current.sending is None:
+            return None
+        return current.sending, current.remote_index, current.reserve(frames)
+
+    def find_keypair(self, receiver: int, now: float) -> Keypair | None:
+        """What opens frames that name our index `receiver`; None: nothing any more."""
+        for keypair in self._keypairs:
+            if keypair.local_index == receiver:
+                return None if self._is_expired(keypair, now) else keypair
+        return None
+
+    def accept_run(self, keypair: Keypair, counter: int, frames: int) -> bool:
+        """Note that frames from `counter` on have opened under `keypair`. False, and nothing is
+        noted, unless each of them is new."""
+        greatest = keypair.replay.greatest
+        if counter + frames > REJECT_AFTER_MESSAGES:
+            return False
+        if not keypair.replay.accept_run(counter, frames):
+            return False
+        self._note_opened(keypair, counter, frames, greatest)
+        return True
+
+    def _note_opened(self, keypair: Keypair, counter: int, frames: int, greatest: int) -> None:
+        self.skipped = max(0, counter - greatest - 1)
+        self.was_late = counter < greatest
+        self.opened += frames
+        if keypair is not self._keypairs.current:
+            self._drop(self._keypairs.received_with(keypair))
+
+    def _find_sending(self, now: float) -> Keypair | None:
+        """The keypair to seal with; asks for its successor when that is due."""
         current = self._keypairs.current
         if current is None or now - current.created_at >= self._times.reject_after:
             self.initiate(now)
@@ -258,7 +301,10 @@ class Session:
             current.is_initiator and now - current.created_at >= self._times.rekey_after
         ):
             self.initiate(now)
-        return current.seal(payload)
+        return current
+
+    def _is_expired(self, keypair: Keypair, now: float) -> bool:
+        return now - keypair.created_at > self._times.reject_after
 
     # The clock
 

@@ -32,7 +32,9 @@ from tunnel.core.membership import InvitationLedger
 from tunnel.core.node import Node
 from tunnel.drivers import clock, systemd
 from tunnel.drivers.control import ControlServer
+from tunnel.drivers.egress import Egress
 from tunnel.drivers.files import StateDirectory
+from tunnel.drivers.ingress import Ingress
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.narration import narrate
 from tunnel.drivers.network import LocalNetwork, local_network
@@ -52,8 +54,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TUN_BUDGET = 64
-"""Packets read a turn, so that the other direction gets its own."""
 RESOLVE_AGAIN = 5.0
 SETTLE_NETWORK = 0.05
 """Seconds to let a burst of netlink messages end before addresses are read."""
@@ -98,7 +98,10 @@ class NodeDriver:
             on_packets=self._write_packets,
             after_settling=self._report,
             open_socket=self._open_socket,
+            read_socket=self._read_socket,
         )
+        self._egress = Egress(self.node, tun, self._loop)
+        self._ingress = Ingress(self.node, tun, self._loop)
         self._streams = Streams(self._loop)
         self._watch = NetworkWatch(ignore=[tun.name])
         self._suspend = clock.SuspendWatch()
@@ -160,7 +163,7 @@ class NodeDriver:
         when commands are answered."""
         self.stopped = stopped
         self._loop.start()
-        self._loop.watch(self._tun.fileno(), self._tun_readable)
+        self._loop.watch(self._tun.fileno(), self._egress.read_interface)
         self._loop.watch(self._watch.fileno(), self._netlink_readable)
         self._control.start()
         on_ready()
@@ -244,13 +247,8 @@ class NodeDriver:
 
     # Inputs
 
-    def _tun_readable(self) -> None:
-        packets = self._tun.read(TUN_BUDGET)
-        now = clock.now()
-        answers = self.node.send_packets(packets, now)
-        self._loop.settle(now)
-        if answers:
-            self._tun.write(answers)
+    def _read_socket(self, number: int, socket: UdpSocket, now: float) -> bool:
+        return self._ingress.read_socket(number, socket, now)
 
     def _write_packets(self, packets: list[bytes]) -> None:
         self._tun.write(packets)

@@ -98,8 +98,7 @@ def run_node(options: UpOptions, places: Places) -> None:
         gso=options.gso is not False,
         gro=options.gro is not False,
     )
-    # Nobody cuts superpackets yet.
-    tun = TunDevice(options.interface, offload=False, uso=offloads.uso)
+    tun = TunDevice(options.interface, offload=offloads.tun, uso=offloads.uso)
     try:
         directory = StateDirectory(places.state)
         directory.lock()

@@ -8,6 +8,7 @@ from tunnel.errors import AuthenticationFailed
 from tunnel.noise.frame_cipher import FrameCipher
 from tunnel.noise.primitives import Buffer
 from tunnel.noise.replay import ReplayFilter
+from tunnel.noise.sodium import DirectKey
 from tunnel.wire.transport import HEADER_LENGTH, pack_header
 
 REKEY_AFTER_MESSAGES = 2**60
@@ -24,9 +25,11 @@ class Keypair:
         "created_at",
         "is_initiator",
         "local_index",
+        "receiving",
         "receiving_key",
         "remote_index",
         "replay",
+        "sending",
         "sending_counter",
         "sending_key",
     )
@@ -45,6 +48,10 @@ class Keypair:
         self.cipher = cipher
         self.sending_key = sending_key
         self.receiving_key = receiving_key
+        direct = cipher.direct
+        self.sending = DirectKey(direct, direct.key(sending_key)) if direct else None
+        """For those that seal themselves; None: the cipher has no direct functions here."""
+        self.receiving = DirectKey(direct, direct.key(receiving_key)) if direct else None
         self.local_index = local_index
         """The receiver that frames for us name."""
         self.remote_index = remote_index
@@ -67,6 +74,17 @@ class Keypair:
         self.sending_counter = counter + 1
         header = pack_header(self.remote_index, counter, place)
         return header + self.cipher.seal(self.sending_key, header, bytes(payload))
+
+    def reserve(self, frames: int) -> int:
+        """The counter of the first of so many frames that are sealed elsewhere.
+
+        Raises OverflowError as `seal`.
+        """
+        counter = self.sending_counter
+        if counter + frames > REJECT_AFTER_MESSAGES:
+            raise OverflowError("keypair used up")
+        self.sending_counter = counter + frames
+        return counter
 
     def open(self, counter: int, datagram: Buffer) -> bytes:
         """The payload of `datagram`, whose header names this keypair's local index and `counter`.

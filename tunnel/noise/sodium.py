@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # Importing this runs sodium_init, without which the generic AES code stays chosen, silently.
 from nacl import bindings
@@ -70,6 +70,20 @@ class DirectAead:
         bytearray cannot change its length meanwhile (BufferError).
         """
         return self.ffi.from_buffer("unsigned char[]", buffer, require_writable=True)
+
+
+class DirectKey(NamedTuple):
+    """A cipher, and a key as its functions take it."""
+
+    aead: DirectAead
+    key: Any
+
+
+def make_pointer(buffer: bytearray) -> Any:
+    """As `DirectAead.pointer`, for all ciphers; None where none has direct functions."""
+    if _sodium is None:
+        return None
+    return _sodium.ffi.from_buffer("unsigned char[]", buffer, require_writable=True)
 
 
 def find_direct(

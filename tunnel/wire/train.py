@@ -8,8 +8,8 @@
     +------+------+----------+------------+-------------+
 
     +-------------+-------------+---
-    | IP packet   | IP packet   | ...                          a bundle, of one or more
-    +-------------+-------------+---
+    | IP packet   | IP packet   | ... | 0 ...                  a bundle, of one or more
+    +-------------+-------------+---        A zero byte where a packet would begin: padding.
 
 A train is one superpacket (`wire.virtio`), cut every `size` bytes. `headers` are the IP and TCP or
 UDP headers of the superpacket as it was, the same bytes in each frame; `segment` is `size` bytes
@@ -76,7 +76,7 @@ def split_bundle(payload: Buffer) -> list[bytes]:
     """The IP packets, complete, of a bundle. Raises Malformed, also if only the last is bad."""
     packets = []
     rest = memoryview(payload)
-    while rest:
+    while rest and rest[0]:
         packet = bytearray(rest)
         is_left = packet[0] & LEFT
         packet[0] &= ~LEFT

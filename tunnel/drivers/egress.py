@@ -1,0 +1,173 @@
+"""From the TUN interface to the UDP sockets, many packets at a time.
+
+What the interface gives in one turn is cut into trains, or gathered into bundles, sealed in one
+buffer and sent from there. `core.departures` is asked once for each; whatever it, or this, does not
+take goes packet by packet through `Node.send_packets`, which is the specification.
+"""
+
+from __future__ import annotations
+
+from tunnel.core.departures import Departure
+from tunnel.core.node import Node
+from tunnel.core.peer import Peer
+from tunnel.dataplane.sealing import BASE, Sealer, fit
+from tunnel.dataplane.train import join
+from tunnel.drivers import clock
+from tunnel.drivers.loop import MachineLoop
+from tunnel.drivers.tun import TunDevice
+from tunnel.errors import Malformed
+from tunnel.noise.sodium import make_pointer
+from tunnel.wire.segment import cut_superpacket, transport_of
+from tunnel.wire.train import LEFT, MAX_SEGMENTS, pack_train, split_bundle
+from tunnel.wire.transport import HEADER_LENGTH
+from tunnel.wire.virtio import CHECKSUM_LEFT, VIRTIO, VIRTIO_LENGTH
+
+PACKET_BUDGET = 128
+TRAIN_BUDGET = 8
+"""Packets, and superpackets, taken from the interface in one turn, so that what arrives, and the
+timers, have theirs: 8 superpackets are half a millisecond."""
+_FIELDS = {6: 16, 17: 6}
+"""Where TCP and UDP have their checksum."""
+
+
+class Egress:
+    def __init__(self, node: Node, tun: TunDevice, loop: MachineLoop) -> None:
+        self._node = node
+        self._departures = node.departures
+        self._tun = tun
+        self._loop = loop
+        self._must_settle = False
+        self._sealer = Sealer(make_pointer)
+        self._virtio = bytearray(VIRTIO_LENGTH)
+        packet = self._sealer.packet
+        self._into: list[bytearray | memoryview] = [packet]
+        if tun.has_header:
+            self._into.insert(0, self._virtio)
+        self._peer: Peer | None = None
+        """Whom the bundle that is being gathered is for."""
+        self._length = self._packets = self._capacity = 0
+
+    def read_interface(self) -> None:
+        """To be called when it is readable."""
+        now = clock.now()
+        trains, packets = TRAIN_BUDGET, PACKET_BUDGET
+        while trains and packets:
+            length = self._tun.read_packet(self._into)
+            if length < 0:
+                break
+            if self._virtio[1]:
+                trains -= 1
+                # In order: what was read before it leaves before it.
+                self._send_bundle(now)
+                self._send_superpacket(length, now)
+            else:
+                packets -= 1
+                self._gather(length, now)
+        self._send_bundle(now)
+        if self._must_settle:
+            self._must_settle = False
+            self._loop.settle(now)
+        else:
+            self._loop.settle_soon(now)
+
+    # Bundles
+
+    def _gather(self, length: int, now: float) -> None:
+        source = self._sealer.source
+        first = source[BASE]
+        peer = self._find_peer(first)
+        if peer is not None and self._virtio[0] & CHECKSUM_LEFT:
+            if self._can_restore(first):
+                source[BASE] = first | LEFT
+            else:
+                peer = None  # It is completed here.
+        if peer is not self._peer or self._length + length > self._capacity:
+            self._send_bundle(now)
+            if peer is None:
+                self._send_plainly(length, now)
+                return
+            self._peer, self._capacity = peer, self._departures.capacity(peer, now)
+        end = self._length + length
+        self._sealer.bundle[self._length : end] = self._sealer.packet[:length]
+        self._length = end
+        self._packets += 1
+
+    def _can_restore(self, first: int) -> bool:
+        """Whether the receiver can tell from the packet where its checksum belongs."""
+        _, _, _, _, start, field = VIRTIO.unpack(self._virtio)
+        if first >> 4 == 4:
+            header_length, protocol = (first & 15) * 4, self._sealer.source[BASE + 9]
+        else:
+            header_length, protocol = 40, self._sealer.source[BASE + 6]
+        return bool(start == header_length and _FIELDS.get(protocol) == field)
+
+    def _send_bundle(self, now: float) -> None:
+        peer, length, packets = self._peer, self._length, self._packets
+        if peer is None:
+            return
+        self._peer, self._length, self._packets = None, 0, 0
+        departure = self._departures.reserve(peer, 1, length, length, now)
+        if departure is None:
+            self._send_packets(split_bundle(bytes(self._sealer.bundle[:length])), now)
+            return
+        key, receiver, counter = departure.key, departure.receiver, departure.counter
+        data = self._sealer.seal_bundle(key, receiver, counter, length)
+        self._send(departure, data, len(data), now)
+        self._departures.note_sent(peer, packets, length)
+
+    # Trains
+
+    def _send_superpacket(self, length: int, now: float) -> None:
+        flags, _, _, size, start, _ = VIRTIO.unpack(self._virtio)
+        try:
+            _, transport, end = transport_of(self._sealer.packet[:length])
+        except Malformed:
+            self._send_plainly(length, now)
+            return
+        segments = -(-(length - end) // size) if size else 0
+        peer = self._find_peer(self._sealer.source[BASE])
+        is_train = flags & CHECKSUM_LEFT and start == transport and 0 < segments <= MAX_SEGMENTS
+        departure = None
+        if peer is not None and is_train:
+            departure = self._departures.reserve(peer, segments, end + size, length, now)
+        if peer is None or departure is None:
+            self._send_plainly(length, now)
+            return
+        block = pack_train(segments - 1, size, bytes(self._sealer.packet[:end]))
+        key, receiver, counter = departure.key, departure.receiver, departure.counter
+        stride = HEADER_LENGTH + len(block) + size + key[0].tag_length
+        most = fit(stride)
+        for place in range(0, segments, most):
+            count = min(most, segments - place)
+            first = counter + place
+            data = self._sealer.seal_train(key, receiver, first, block, place, count, size, length)
+            self._send(departure, data, stride, now)
+        self._departures.note_sent(peer, segments, length + (segments - 1) * end)
+
+    # Both
+
+    def _find_peer(self, first: int) -> Peer | None:
+        source = self._sealer.source
+        if first >> 4 == 4:
+            return self._departures.find(bytes(source[BASE + 16 : BASE + 20]))
+        return self._departures.find(bytes(source[BASE + 24 : BASE + 40]))
+
+    def _send(self, departure: Departure, data: memoryview, size: int, now: float) -> None:
+        transmits = self._departures.address(departure, data, size, now)
+        for transmit in join(transmits) if len(transmits) > 1 else transmits:
+            self._loop.transmit(transmit)
+
+    def _send_plainly(self, length: int, now: float) -> None:
+        """The packet just read, whatever it is."""
+        try:
+            packets = cut_superpacket(self._virtio, self._sealer.packet[:length])
+        except Malformed as error:
+            self._node.drops[f"sent: {error}"] += 1
+            return
+        self._send_packets(packets, now)
+
+    def _send_packets(self, packets: list[bytes], now: float) -> None:
+        self._must_settle = True
+        answers = self._node.send_packets(packets, now)
+        if answers:
+            self._tun.write(answers)

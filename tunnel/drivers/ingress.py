@@ -1,0 +1,147 @@
+"""From the UDP sockets to the TUN interface, many packets at a time.
+
+What one call brings is opened in one buffer and written to the interface from there.
+`core.arrivals` is asked once for a run of frames; whatever it, or this, does not take goes one by
+one through `Node.receive_datagrams`, which is the specification.
+"""
+
+from __future__ import annotations
+
+from tunnel.core.arrivals import Arrival
+from tunnel.core.node import Node
+from tunnel.core.peer import Peer
+from tunnel.dataplane.opening import START, Opener, Run
+from tunnel.drivers.loop import MachineLoop
+from tunnel.drivers.tun import TunDevice
+from tunnel.drivers.udp import UdpSocket
+from tunnel.drivers.udp_receive import AREA
+from tunnel.drivers.udp_receive import Arrival as Datagrams
+from tunnel.errors import Malformed
+from tunnel.noise.sodium import make_pointer
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.segment import cut_superpacket
+from tunnel.wire.train import TRAIN, TRAIN_OVERHEAD
+from tunnel.wire.virtio import GSO_UDP, NO_VIRTIO, VIRTIO_LENGTH
+
+RECEIVE_BUDGET = 16
+"""Receive calls a turn, each up to 64 KiB: a millisecond."""
+FIRST_PACKET = 0x40
+
+
+class Ingress:
+    def __init__(self, node: Node, tun: TunDevice, loop: MachineLoop) -> None:
+        self._node = node
+        self._arrivals = node.arrivals
+        self._tun = tun
+        self._loop = loop
+        self._must_settle = False
+        self._opener = Opener(AREA, make_pointer)
+
+    def read_socket(self, number: int, socket: UdpSocket, now: float) -> bool:
+        """To be called when socket `number` is readable; whether there was anything."""
+        taken = 0
+        while taken < RECEIVE_BUDGET:
+            datagrams = socket.receive_arrival()
+            if datagrams is None:
+                break
+            taken += 1
+            self._take(datagrams, number, now)
+        if self._must_settle:
+            self._must_settle = False
+            self._loop.settle(now)
+        elif taken:
+            self._loop.settle_soon(now)
+        return taken > 0
+
+    def _take(self, datagrams: Datagrams, local: int, now: float) -> None:
+        offset, stride, size, length, source = datagrams
+        if not length:
+            self._take_plainly([b""], source, local, now)
+            return
+        count = -(-length // stride)
+        taken = 0
+        for run in self._opener.find_runs(offset, stride, length):
+            if run.slot > taken:
+                self._take_slots(datagrams, taken, run.slot, local, now)
+            taken = run.slot + run.frames
+            last = size if taken < count else length - (count - 1) * stride
+            if not self._open(datagrams, run, last, local, now):
+                self._take_slots(datagrams, run.slot, taken, local, now)
+        if taken < count:
+            self._take_slots(datagrams, taken, count, local, now)
+
+    def _open(
+        self, datagrams: Datagrams, run: Run, last_length: int, local: int, now: float
+    ) -> bool:
+        """False: nothing has happened yet, and these are for the node to look at."""
+        offset, stride, size, _, source = datagrams
+        arrival = self._arrivals.find(run.receiver, local, now)
+        if arrival is None:
+            return False
+        length = self._opener.open_run(arrival.key, offset, stride, size, run, last_length)
+        if length < 0:
+            return False
+        total = (run.frames - 1) * size + last_length
+        if not self._arrivals.accept(arrival, run.counter, run.frames, total, source, local, now):
+            return self._arrivals.count_duplicates(arrival, run.counter, run.frames)
+        try:
+            self._deliver(arrival, run, length, source, local, now)
+        except Malformed as error:
+            self._node.drops[str(error)] += 1
+        return True
+
+    def _deliver(
+        self, arrival: Arrival, run: Run, length: int, source: Endpoint, local: int, now: float
+    ) -> None:
+        if not length:
+            return
+        opener, peer = self._opener, arrival.peer
+        kind = opener.opened[START]
+        if kind == TRAIN:
+            begin, end, packets = opener.finish_train(run, length)
+            self._write(peer, begin, end, packets, length - TRAIN_OVERHEAD, now)
+        elif kind < FIRST_PACKET:
+            self._must_settle = True
+            payload = bytes(opener.view[START : START + length])
+            packets_in = self._arrivals.receive_payload(peer, payload, source, now, local)
+            if packets_in:
+                self._tun.write(packets_in)
+        else:
+            at, end = START, START + length
+            while at < end and opener.opened[at]:
+                begin, at = opener.prepare_packet(at, end)
+                self._write(peer, begin, at, 1, at - begin - VIRTIO_LENGTH, now)
+
+    def _write(self, peer: Peer, begin: int, end: int, packets: int, size: int, now: float) -> None:
+        """The packet with its virtio header, as it lies in the opener's buffer."""
+        opened, view, tun = self._opener.opened, self._opener.view, self._tun
+        packet = begin + VIRTIO_LENGTH
+        if opened[packet] >> 4 == 4:
+            inner_source = bytes(opened[packet + 12 : packet + 16])
+        else:
+            inner_source = bytes(opened[packet + 8 : packet + 24])
+        if not self._arrivals.admits(peer, inner_source):
+            self._node.drops["inner source is not the peer's"] += packets
+            return
+        self._arrivals.note_packets(peer, packets, size, now)
+        if tun.has_header and (opened[begin + 1] != GSO_UDP or tun.has_uso):
+            tun.write_packet(view[begin:end])
+        elif view[begin:packet] == NO_VIRTIO:
+            tun.write([bytes(view[packet:end])])
+        else:
+            tun.write(cut_superpacket(view[begin:packet], view[packet:end]))
+
+    def _take_slots(
+        self, datagrams: Datagrams, begin: int, end: int, local: int, now: float
+    ) -> None:
+        offset, stride, size, length, source = datagrams
+        stop = offset + length
+        starts = range(offset + begin * stride, offset + end * stride, stride)
+        copies = [bytes(AREA[at : min(at + size, stop)]) for at in starts]
+        self._take_plainly(copies, source, local, now)
+
+    def _take_plainly(self, copies: list[bytes], source: Endpoint, local: int, now: float) -> None:
+        self._must_settle = True
+        packets = self._node.receive_datagrams(copies, source, now, local)
+        if packets:
+            self._tun.write(packets)
