@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,23 @@ class Punchtun:
     name = "punchtun"
     patience = 8.0
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = PUNCHTUN, options: Sequence[str] = ()) -> None:
+        """`options` are for `punchtun up`, on both hosts."""
+        self._program = program
+        self._options = options
         self._server: Process | None = None
         self._nodes: list[Node] = []
 
     def start(self, vps: Host, left: Host, right: Host, folder: Path) -> tuple[str, str]:
         state = ["--state-dir", str(folder / "server")]
-        self._server = vps.popen([PUNCHTUN, "server", "run", *state])
+        self._server = vps.popen([self._program, "server", "run", *state])
         self._server.wait_for("ready", timeout=PATIENCE)
-        url = vps.run([PUNCHTUN, "server", "url", "--host", vps.ip4, *state]).stdout.strip()
+        url = vps.run([self._program, "server", "url", "--host", vps.ip4, *state]).stdout.strip()
         founder, joiner = self._nodes = [
-            Node(host.name, host, folder / host.name) for host in (left, right)
+            Node(host.name, host, folder / host.name, self._program) for host in (left, right)
         ]
-        founder.up("--server", url, "--name", founder.name).wait()
-        joiner.up(founder.invite(joiner.name))
+        founder.up("--server", url, "--name", founder.name, *self._options).wait()
+        joiner.up(founder.invite(joiner.name), *self._options)
         for node, other in ((founder, joiner), (joiner, founder)):
             node.wait(other.name, direct=True)
             node.host.run(["ping", "-n", "-c", "1", "-W", "2", other.ip4])

@@ -43,10 +43,11 @@ Json = dict[str, Any]
 class Node:
     """punchtun on one host, with a state directory of its own. It may be stopped and restarted."""
 
-    def __init__(self, name: str, host: Host, state: Path) -> None:
+    def __init__(self, name: str, host: Host, state: Path, program: str = PUNCHTUN) -> None:
         self.name = name
         self.host = host
         self.state = state
+        self.program = program
         self.processes: list[Process] = []
         """All that were started, the present one last."""
         self._addresses: list[str] = []
@@ -63,7 +64,7 @@ class Node:
 
     def start(self, *arguments: str) -> Process:
         """`punchtun up …`, without waiting for anything."""
-        argv = [PUNCHTUN, "up", *arguments, "--state-dir", str(self.state)]
+        argv = [self.program, "up", *arguments, "--state-dir", str(self.state)]
         self.processes.append(self.host.popen(argv))
         return self.process
 
@@ -81,7 +82,7 @@ class Node:
         self, command: str, *arguments: str, check: bool = True, timeout: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
         """`punchtun COMMAND … --state-dir …` on the node's host."""
-        argv = [PUNCHTUN, command, *arguments, "--state-dir", str(self.state)]
+        argv = [self.program, command, *arguments, "--state-dir", str(self.state)]
         return self.host.run(argv, check=check, timeout=timeout)
 
     def json(self, command: str, *arguments: str) -> Any:

@@ -19,9 +19,10 @@ class N2n(Rival):
     packages = (("supernode", "n2n"), ("edge", "n2n"), ("ifconfig", "net-tools"))
 
     def launch(self, vps: Host, left: Host, right: Host, folder: Path) -> None:
-        self._run_server(vps, ["supernode", "-l", str(_PORT)])
+        self._run_server(vps, [self._program("supernode"), "-l", str(_PORT)])
         for host, address in ((left, LEFT), (right, RIGHT)):
             # A hardware address of its own: "highly recommended" in edge(8).
             mac = f"de:ad:be:ef:01:0{address[-1]}"
             network = ["-c", "outage", "-k", "not a secret", "-l", f"{vps.ip4}:{_PORT}"]
-            self._run_node(host, ["edge", "-d", "n2n0", "-a", address, "-m", mac, *network])
+            edge = [self._program("edge"), "-d", "n2n0", "-a", address, "-m", mac]
+            self._run_node(host, [*edge, *network])

@@ -22,7 +22,7 @@ class Nebula(Rival):
     def launch(self, vps: Host, left: Host, right: Host, folder: Path) -> None:
         authority = ["-ca-crt", f"{folder}/ca.crt", "-ca-key", f"{folder}/ca.key"]
         make = ["-name", "outage", "-out-crt", f"{folder}/ca.crt", "-out-key", f"{folder}/ca.key"]
-        vps.run(["nebula-cert", "ca", *make])
+        vps.run([self._program("nebula-cert"), "ca", *make])
         for host, name, address in (
             (vps, "server", SERVER),
             (left, "left", LEFT),
@@ -30,7 +30,7 @@ class Nebula(Rival):
         ):
             certificate, key = f"{folder}/{name}.crt", f"{folder}/{name}.key"
             own = ["-name", name, "-ip", f"{address}/24", "-out-crt", certificate, "-out-key", key]
-            host.run(["nebula-cert", "sign", *authority, *own])
+            host.run([self._program("nebula-cert"), "sign", *authority, *own])
             everything = [{"port": "any", "proto": "any", "host": "any"}]
             settings = {
                 "pki": {"ca": f"{folder}/ca.crt", "cert": certificate, "key": key},
@@ -51,7 +51,7 @@ class Nebula(Rival):
             # YAML takes JSON as it is.
             file = folder / f"{name}.yml"
             file.write_text(json.dumps(settings))
-            argv = ["nebula", "-config", str(file)]
+            argv = [self._program("nebula"), "-config", str(file)]
             if host is vps:
                 self._run_server(host, argv).wait_for("Nebula interface is active", timeout=10)
             else:

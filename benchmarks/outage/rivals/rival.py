@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.netns.host import Host
@@ -27,7 +28,9 @@ class Rival:
     packages: tuple[tuple[str, str], ...] = ()
     """Commands, and the Debian package each is in."""
 
-    def __init__(self) -> None:
+    def __init__(self, programs: Mapping[str, str] | None = None) -> None:
+        """`programs`: for some of the commands, the file to run instead of what PATH has."""
+        self._programs = programs or {}
         self._running: list[tuple[Host, Process]] = []
         self._server: Process | None = None
 
@@ -37,7 +40,11 @@ class Rival:
 
     def start(self, vps: Host, left: Host, right: Host, folder: Path) -> tuple[str, str]:
         """See `Contender.start`. No direct path within a minute is a reason to be unavailable."""
-        missing = {package for command, package in self.packages if shutil.which(command) is None}
+        missing = {
+            package
+            for command, package in self.packages
+            if shutil.which(self._program(command)) is None
+        }
         if missing:
             raise Unavailable(f"{self.name} needs the Debian packages {', '.join(sorted(missing))}")
         self.launch(vps, left, right, folder)
@@ -65,6 +72,9 @@ class Rival:
         stop_all([process for _, process in self._running])
         self._running.clear()
         self._server = None
+
+    def _program(self, command: str) -> str:
+        return self._programs.get(command, command)
 
     def _run_node(self, host: Host, argv: list[str]) -> Process:
         process = host.popen(argv)

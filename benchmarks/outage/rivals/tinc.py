@@ -37,7 +37,7 @@ class Tinc(Rival):
                 'ip link set "$INTERFACE" up\n'
             )
             script.chmod(0o755)
-            host.run(["tincd", "-c", str(own), "-K"])
+            host.run([self._program("tincd"), "-c", str(own), "-K"])
         for _, name, _ in nodes[1:]:
             for source, target in ((name, "server"), ("server", name)):
                 key = (folder / source / "hosts" / source).read_text()
@@ -45,7 +45,7 @@ class Tinc(Rival):
         for host, name, _ in nodes:
             # The default files are the machine's, not the namespace's.
             pid = f"--pidfile={folder / name}.pid"
-            argv = ["tincd", "-D", "-c", str(folder / name), pid]
+            argv = [self._program("tincd"), "-D", "-c", str(folder / name), pid]
             if host is vps:
                 # A first attempt that fails is repeated only after 5 s.
                 self._run_server(host, argv).wait_for("Ready", timeout=10)

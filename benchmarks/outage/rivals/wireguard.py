@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.netns.host import Host
@@ -21,8 +22,8 @@ class WireguardGo(Rival):
     patience = 40.0
     packages = (("wireguard-go", "wireguard-go"), ("wg", "wireguard-tools"))
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, programs: Mapping[str, str] | None = None) -> None:
+        super().__init__(programs)
         self._interfaces: list[str] = []
 
     def launch(self, vps: Host, left: Host, right: Host, folder: Path) -> None:
@@ -44,7 +45,7 @@ class WireguardGo(Rival):
             # Its control socket is in the machine's file system, which namespaces don't divide.
             interface = f"{host.name[:4]}{os.getpid()}"
             self._interfaces.append(interface)
-            self._run_node(host, ["wireguard-go", "-f", interface])
+            self._run_node(host, [self._program("wireguard-go"), "-f", interface])
             control = _SOCKETS / f"{interface}.sock"
             wait_until(control.exists, timeout=10, what=str(control))
             host.run(["wg", "setconf", interface, str(file)])
