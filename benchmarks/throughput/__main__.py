@@ -7,12 +7,14 @@ import json
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.outage.machine import describe
 
 from .contest import Contest, Result, say
 from .measures import MEASURES
+from .plot import draw
 from .roster import Entry, muster
 from .site import LINKS
 from .table import show
@@ -20,6 +22,10 @@ from .table import show
 
 def main() -> int:
     options = _options().parse_args()
+    if options.replay:
+        saved = json.loads(options.replay.read_text())
+        _report([Result(**one) for one in saved["results"]], saved["not measured"], options)
+        return 0
     try:
         roster = muster(options.binary)
     except ValueError as error:
@@ -29,28 +35,54 @@ def main() -> int:
     if unknown := [name for name in chosen if name not in roster]:
         say(f"no such contender: {', '.join(unknown)}; there are {', '.join(roster)}")
         return 2
-    links = list(LINKS) if options.link == "all" else [options.link]
-    entries = [roster[name] for name in chosen]
-    for entry in entries:
-        if entry.missing:
-            say(f"{entry.name} is missing: {entry.missing}")
+    entries = [roster[name] for name in dict.fromkeys(chosen)]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results: list[Result] = []
-    complete = False
-    present = [entry for entry in entries if not entry.missing]
-    with tempfile.TemporaryDirectory(prefix="throughput-") as folder:
-        try:
-            with Contest(present, Path(folder), options.seconds) as contest:
-                for result in contest.play(links, options.measure, options.repetitions):
-                    results.append(result)
-                complete = not contest.unavailable
-        except KeyboardInterrupt:
-            say("interrupted")
+    absent = {entry.name: entry.missing for entry in entries if entry.missing}
+    complete = not (options.contender and absent)
+    try:
+        for result in _play(entries, absent, options):
+            results.append(result)
+            complete = complete and not result.error
+    except KeyboardInterrupt:
+        say("interrupted")
+        complete = False
     if options.json:
-        options.json.write_text(json.dumps(_account(entries, options, results), indent=1))
+        account = {
+            "machine": describe(),
+            "seconds": options.seconds,
+            "contenders": {entry.name: entry.as_json() for entry in entries},
+            "not measured": absent,
+            "results": [result.as_json() for result in results],
+        }
+        options.json.write_text(json.dumps(account, indent=1))
+    _report(results, absent, options)
+    return 0 if complete else 1
+
+
+def _play(
+    entries: Sequence[Entry], absent: dict[str, str], options: argparse.Namespace
+) -> Iterator[Result]:
+    """Results as they come; those that can't be started are added to `absent`."""
+    present = [entry for entry in entries if not entry.missing]
+    links = list(LINKS) if options.link == "all" else [options.link]
+    with (
+        tempfile.TemporaryDirectory(prefix="throughput-") as folder,
+        Contest(present, Path(folder), options.seconds) as contest,
+    ):
+        absent.update(contest.unavailable)
+        yield from contest.play(links, options.measure, options.repetitions)
+
+
+def _report(
+    results: Sequence[Result], absent: Mapping[str, str], options: argparse.Namespace
+) -> None:
     if results:
         print(show(results, options.against))
-    return 0 if complete and not any(result.error for result in results) else 1
+    for name, reason in absent.items():
+        print(f"not measured: {name}: {reason}")
+    if options.plot:
+        options.plot.write_text(draw(results))
 
 
 def _options() -> argparse.ArgumentParser:
@@ -82,26 +114,11 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of one measure")
     parser.add_argument("--against", metavar="NAME", help="ratios to it; default: fastest rival")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there, as SVG")
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="measure nothing: show what --json wrote"
+    )
     return parser
-
-
-def _account(
-    entries: list[Entry], options: argparse.Namespace, results: list[Result]
-) -> dict[str, object]:
-    return {
-        "machine": describe(),
-        "seconds": options.seconds,
-        "contenders": {
-            entry.name: {
-                "version": entry.version,
-                "files": dict(entry.files),
-                "options": list(entry.extra),
-                "missing": entry.missing,
-            }
-            for entry in entries
-        },
-        "results": [result.as_json() for result in results],
-    }
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -10,11 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.outage.contender import Unavailable
-from tests.netns.lab import Lab
+from tests.netns.lab import Lab, LabError
 
-from .measures import MEASURES, Figures, Setting, warm_up
+from .measures import Figures, Setting, take, warm_up
 from .roster import Entry
 from .site import Site
+
+FAILURES = (
+    Unavailable,
+    LabError,
+    AssertionError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    subprocess.SubprocessError,
+)
+"""What a tunnel that does not work leads to, in it or in a tool; no reason to stop the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,10 @@ class Contest:
         self._seconds = seconds
         self._stack = ExitStack()
         self.settings: dict[str, Setting] = {}
+        """Of those that are up."""
         self.unavailable: dict[str, str] = {}
+        """Those that could not be started, and why."""
+        self._spoiled: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> Contest:
         try:
@@ -65,7 +82,7 @@ class Contest:
             folder.mkdir()
             try:
                 site.start(contender, folder)
-            except (Unavailable, RuntimeError, AssertionError, TimeoutError, EOFError) as reason:
+            except FAILURES as reason:
                 self.unavailable[entry.name] = str(reason)
                 say(f"{entry.name}: {reason}")
                 return
@@ -93,23 +110,25 @@ class Contest:
                         yield result
 
     def _prepare(self, name: str, link: str, *, first: bool) -> None:
+        """Switch the link. The first time see that its offloads are what is said of it."""
         setting = self.settings[name]
         setting.site.set_link(link)
         if first:
             try:
-                too_large = warm_up(setting)
-            except (TimeoutError, EOFError, ValueError) as reason:
-                say(f"{name}: {reason}")
-                return
-            if too_large and link != "veth":
-                raise RuntimeError(f"{name}, link {link}: frames above the MTU cross the cable")
+                if warm_up(setting) and link != "veth":
+                    self._spoiled[name, link] = "frames above the MTU cross the cable"
+            except FAILURES as reason:
+                self._spoiled[name, link] = f"warming up: {reason}"
 
     def _measure(self, name: str, link: str, measure: str, repetition: int) -> Result:
-        try:
-            figures = MEASURES[measure](self.settings[name])
-        except Exception as reason:
-            return Result(name, link, measure, repetition, {}, str(reason) or repr(reason))
-        return Result(name, link, measure, repetition, figures)
+        figures: Figures = {}
+        error = self._spoiled.get((name, link), "")
+        if not error:
+            try:
+                figures = take(measure, self.settings[name])
+            except FAILURES as reason:
+                error = str(reason) or repr(reason)
+        return Result(name, link, measure, repetition, figures, error)
 
 
 def summary(result: Result) -> str:

@@ -46,6 +46,12 @@ class Setting:
         return [one.pid for host in hosts for one in self.contender.processes(host)]
 
 
+def take(measure: str, setting: Setting) -> Figures:
+    """The figures of a measure, and the largest memory that a process of the contender ever had."""
+    figures = MEASURES[measure](setting)
+    return {**figures, "memory": max(map(peak_memory, setting.pids), default=0)}
+
+
 def bulk(setting: Setting, *options: str) -> Figures:
     """TCP from left to right with iperf3, and what it cost."""
     before = spent(setting.pids)
@@ -56,7 +62,6 @@ def bulk(setting: Setting, *options: str) -> Figures:
         "bits_per_second": transfer.bits_per_second,
         "cpu_per_gigabyte": cost.processes / gigabytes,
         "machine_per_gigabyte": cost.machine / gigabytes,
-        "memory": max(map(peak_memory, setting.pids), default=0),
     }
 
 

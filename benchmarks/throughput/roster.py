@@ -8,12 +8,15 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.outage.punchtun import Punchtun
 from benchmarks.outage.rivals import N2n, Nebula, Tinc, WireguardGo
 from tests.netns.world import PUNCHTUN
 
 from .contender import Contender, Plain
+from .fastd import Fastd
+from .openvpn import OpenVpn
 
 CHACHA = "--no-aegis"
 """Option of `punchtun up` that makes it seal with ChaCha20-Poly1305."""
@@ -39,6 +42,8 @@ KINDS: dict[str, Kind] = {
         ("wireguard-go", "wg"), ("--version",), lambda files, extra: WireguardGo(files)
     ),
     "nebula": Kind(("nebula", "nebula-cert"), ("-version",), lambda files, extra: Nebula(files)),
+    "openvpn": Kind(("openvpn", "openssl"), ("--version",), lambda files, extra: OpenVpn(files)),
+    "fastd": Kind(("fastd",), ("--version",), lambda files, extra: Fastd(files)),
     "tinc": Kind(("tincd",), ("--version",), lambda files, extra: Tinc(files)),
     "n2n": Kind(("edge", "supernode", "ifconfig"), ("-h",), lambda files, extra: N2n(files)),
     "plain": Kind((), (), lambda files, extra: Plain()),
@@ -58,7 +63,13 @@ class Entry:
     version: str = field(default="", compare=False)
 
     def make(self) -> Contender:
+        """A contender that has not been started."""
         return self.kind.make(self.files, self.extra)
+
+    def as_json(self) -> dict[str, Any]:
+        """What took part."""
+        files = dict(self.files)
+        return {"version": self.version, "files": files, "options": list(self.extra)}
 
 
 def muster(binaries: Sequence[str]) -> dict[str, Entry]:

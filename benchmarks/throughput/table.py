@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .contest import Result
-from .figures import FIGURES, Figure, fastest, median, ratio
+from .figures import digits, fastest_rival, measured, ratio, typical
 from .site import LINKS
 
-CEILING = "plain"
-OWN = "punchtun"
+_GAP = 3
 
 
 def show(results: Sequence[Result], against: str | None) -> str:
@@ -27,46 +26,35 @@ def show(results: Sequence[Result], against: str | None) -> str:
 
 def _block(results: Sequence[Result], link: str, against: str | None) -> str:
     names = list(dict.fromkeys(result.contender for result in results))
-    figures = [one for one in FIGURES if any(one.measure == r.measure for r in results)]
-    chosen = against or fastest(results, [n for n in names if is_rival(n)], link)
-    width = max(map(len, names)) + 2
+    figures = measured(results)
+    values = {name: [typical(results, name, link, one) for one in figures] for name in names}
+    rows = [["", *(one.title for one in figures)], ["", *(one.unit for one in figures)]]
+    rows += [[name, *map(digits, values[name])] for name in names]
+    chosen = against or fastest_rival(results, link)
+    if chosen in values and len(names) > 1:
+        rows.append([f"in those of {chosen}:"])
+        for name in names:
+            pairs = zip(values[name], values[chosen], strict=True)
+            rows.append([name, *(digits(ratio(one, other)) for one, other in pairs)])
     repetitions = max(result.repetition for result in results) + 1
-    lines = [f"link {link}: {LINKS[link]}; medians of {repetitions}"]
-    lines += [_titles(figures, width), _units(figures, width)]
-    rows = {name: [median(results, name, link, one) for one in figures] for name in names}
-    lines += [_row(name, values, width) for name, values in rows.items()]
-    if chosen in rows and len(rows) > 1:
-        base = rows[chosen]
-        lines.append(f"in those of {chosen}:")
-        for name, values in rows.items():
-            ratios = [ratio(one, other) for one, other in zip(values, base, strict=True)]
-            lines.append(_row(name, ratios, width))
-    failed = [one for one in results if one.error]
-    lines += [f"failed: {one.measure} of {one.contender}: {one.error[:300]}" for one in failed]
+    lines = [f"link {link}: {LINKS[link]}; medians of {repetitions}", *_align(rows)]
+    failures = [one for one in results if one.error]
+    lines += [
+        f"failed: {one.measure} of {one.contender}: {' '.join(one.error.split())[:300]}"
+        for one in failures
+    ]
     return "\n".join(lines)
 
 
-def is_rival(name: str) -> bool:
-    """Neither punchtun nor the cable."""
-    return name != CEILING and name != OWN and not name.startswith(f"{OWN}-")
-
-
-def _titles(figures: Sequence[Figure], width: int) -> str:
-    return " " * width + "".join(f"{one.title:>18}" for one in figures)
-
-
-def _units(figures: Sequence[Figure], width: int) -> str:
-    return " " * width + "".join(f"{one.unit:>18}" for one in figures)
-
-
-def _row(name: str, values: Sequence[float | None], width: int) -> str:
-    return f"{name:{width}}" + "".join(f"{number(value):>18}" for value in values)
-
-
-def number(value: float | None) -> str:
-    """Three digits."""
-    if value is None:
-        return "-"
-    if value == 0:
-        return "0"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The first column to the left, others to the right; a row of one cell is a heading."""
+    table = [row for row in rows if len(row) > 1]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [f"{row[0]:{widths[0]}}"]
+        cells += [
+            f"{cell:>{width + _GAP}}" for cell, width in zip(row[1:], widths[1:], strict=False)
+        ]
+        lines.append("".join(cells).rstrip())
+    return lines
