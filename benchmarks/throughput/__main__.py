@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -18,6 +19,9 @@ from .plot import draw
 from .roster import Entry, muster
 from .site import LINKS
 from .table import show
+
+BUSY = 0.3
+"""Load, before it begins, above which the figures are not to be trusted."""
 
 
 def main() -> int:
@@ -36,6 +40,9 @@ def main() -> int:
         say(f"no such contender: {', '.join(unknown)}; there are {', '.join(roster)}")
         return 2
     entries = [roster[name] for name in dict.fromkeys(chosen)]
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        say(f"this machine is busy with other things: load {load:.1f}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results: list[Result] = []
     absent = {entry.name: entry.missing for entry in entries if entry.missing}
@@ -51,6 +58,8 @@ def main() -> int:
         account = {
             "machine": describe(),
             "seconds": options.seconds,
+            "ipv6": options.ipv6,
+            "load": load,
             "contenders": {entry.name: entry.as_json() for entry in entries},
             "not measured": absent,
             "results": [result.as_json() for result in results],
@@ -68,7 +77,7 @@ def _play(
     links = list(LINKS) if options.link == "all" else [options.link]
     with (
         tempfile.TemporaryDirectory(prefix="throughput-") as folder,
-        Contest(present, Path(folder), options.seconds) as contest,
+        Contest(present, Path(folder), options.seconds, ipv6=options.ipv6) as contest,
     ):
         absent.update(contest.unavailable)
         yield from contest.play(links, options.measure, options.repetitions)
@@ -112,6 +121,7 @@ def _options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--repetitions", type=int, default=3, metavar="N")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of one measure")
+    parser.add_argument("--ipv6", action="store_true", help="inside the tunnels")
     parser.add_argument("--against", metavar="NAME", help="ratios to it; default: fastest rival")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there, as SVG")

@@ -49,10 +49,13 @@ class Result:
 class Contest:
     """The settings of all contenders that could be started. `with` takes everything away."""
 
-    def __init__(self, entries: Sequence[Entry], folder: Path, seconds: float) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], folder: Path, seconds: float, *, ipv6: bool = False
+    ) -> None:
         self._entries = entries
         self._folder = folder
         self._seconds = seconds
+        self._ipv6 = ipv6
         self._stack = ExitStack()
         self.settings: dict[str, Setting] = {}
         """Of those that are up."""
@@ -81,7 +84,7 @@ class Contest:
             folder = self._folder / entry.name
             folder.mkdir()
             try:
-                site.start(contender, folder)
+                site.start(contender, folder, ipv6=self._ipv6)
             except FAILURES as reason:
                 self.unavailable[entry.name] = str(reason)
                 say(f"{entry.name}: {reason}")

@@ -49,7 +49,8 @@ class Setting:
 def take(measure: str, setting: Setting) -> Figures:
     """The figures of a measure, and the largest memory that a process of the contender ever had."""
     figures = MEASURES[measure](setting)
-    return {**figures, "memory": max(map(peak_memory, setting.pids), default=0)}
+    memory = [peak_memory(pid) for pid in setting.pids]
+    return {**figures, "memory": max(memory)} if memory else figures
 
 
 def bulk(setting: Setting, *options: str) -> Figures:
@@ -58,11 +59,12 @@ def bulk(setting: Setting, *options: str) -> Figures:
     transfer = parse_iperf(_iperf(setting, *options))
     cost = spent(setting.pids).since(before)
     gigabytes = transfer.bytes / 1e9
-    return {
+    figures = {
         "bits_per_second": transfer.bits_per_second,
-        "cpu_per_gigabyte": cost.processes / gigabytes,
         "machine_per_gigabyte": cost.machine / gigabytes,
     }
+    own = {"cpu_per_gigabyte": cost.processes / gigabytes} if setting.pids else {}
+    return {**figures, **own}
 
 
 def small(setting: Setting) -> Figures:

@@ -7,6 +7,8 @@ from pathlib import Path
 from benchmarks.outage.rivals.rival import LEFT, RIGHT, Rival
 from tests.netns.host import Host
 
+from .contender import LEFT6, RIGHT6
+
 _PORT = 1194
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
@@ -19,9 +21,9 @@ class OpenVpn(Rival):
 
     def launch(self, vps: Host, left: Host, right: Host, folder: Path) -> None:
         fingerprints = {host: _certify(host, folder) for host in (left, right)}
-        for host, peer, address, peer_address, role in (
-            (left, right, LEFT, RIGHT, "tls-client"),
-            (right, left, RIGHT, LEFT, "tls-server"),
+        for host, peer, address, peer_address, own6, peer6, role in (
+            (left, right, LEFT, RIGHT, LEFT6, RIGHT6, "tls-client"),
+            (right, left, RIGHT, LEFT, RIGHT6, LEFT6, "tls-server"),
         ):
             lines = [
                 role,
@@ -31,6 +33,7 @@ class OpenVpn(Rival):
                 f"port {_PORT}",
                 f"remote {peer.ip4} {_PORT}",
                 f"ifconfig {address} {peer_address}",
+                f"ifconfig-ipv6 {own6}/64 {peer6}",
                 f"cert {folder}/{host.name}.crt",
                 f"key {folder}/{host.name}.key",
                 f"peer-fingerprint {fingerprints[peer]}",
@@ -40,6 +43,9 @@ class OpenVpn(Rival):
             file = folder / f"{host.name}.conf"
             file.write_text("\n".join(lines) + "\n")
             self._run_node(host, [self._program("openvpn"), "--config", str(file)])
+
+    def addresses6(self) -> tuple[str, str]:
+        return LEFT6, RIGHT6
 
 
 def _certify(host: Host, folder: Path) -> str:

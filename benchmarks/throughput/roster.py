@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.outage.punchtun import Punchtun
-from benchmarks.outage.rivals import N2n, Nebula, Tinc, WireguardGo
+from benchmarks.outage.rivals import N2n, Nebula, Tinc
 from tests.netns.world import PUNCHTUN
 
 from .contender import Contender, Plain
+from .dual_stack import DualNebula, DualPunchtun, DualWireguardGo
 from .fastd import Fastd
 from .openvpn import OpenVpn
 
@@ -35,19 +35,22 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
+    "plain": Kind((), (), lambda files, extra: Plain()),
     "punchtun": Kind(
-        ("punchtun",), ("--version",), lambda files, extra: Punchtun(files["punchtun"], extra)
+        ("punchtun",), ("--version",), lambda files, extra: DualPunchtun(files["punchtun"], extra)
+    ),
+    "nebula": Kind(
+        ("nebula", "nebula-cert"), ("-version",), lambda files, extra: _make_nebula(files)
     ),
     "wireguard-go": Kind(
-        ("wireguard-go", "wg"), ("--version",), lambda files, extra: WireguardGo(files)
+        ("wireguard-go", "wg"), ("--version",), lambda files, extra: DualWireguardGo(files)
     ),
-    "nebula": Kind(("nebula", "nebula-cert"), ("-version",), lambda files, extra: Nebula(files)),
     "openvpn": Kind(("openvpn", "openssl"), ("--version",), lambda files, extra: OpenVpn(files)),
     "fastd": Kind(("fastd",), ("--version",), lambda files, extra: Fastd(files)),
     "tinc": Kind(("tincd",), ("--version",), lambda files, extra: Tinc(files)),
     "n2n": Kind(("edge", "supernode", "ifconfig"), ("-h",), lambda files, extra: N2n(files)),
-    "plain": Kind((), (), lambda files, extra: Plain()),
 }
+"""In the order in which they are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,8 @@ def muster(binaries: Sequence[str]) -> dict[str, Entry]:
     NAME is a kind, whose program of PATH it replaces, or a kind, a hyphen and anything. ValueError
     if it is neither, or the file can't be run.
     """
-    files: dict[str, tuple[str, ...]] = {"punchtun": (PUNCHTUN,)}
-    files["punchtun-chacha"] = (PUNCHTUN, CHACHA)
-    files.update({name: () for name in KINDS if name not in files})
+    files: dict[str, tuple[str, ...]] = dict.fromkeys(KINDS, ())
+    files["punchtun"], files["punchtun-chacha"] = (PUNCHTUN,), (PUNCHTUN, CHACHA)
     for argument in binaries:
         name, _, words = argument.partition("=")
         kind_of(name)
@@ -90,7 +92,9 @@ def muster(binaries: Sequence[str]) -> dict[str, Entry]:
         files[name] = command
         if name == "punchtun":
             files["punchtun-chacha"] = (*command, CHACHA)
-    return {name: _entry(name, command) for name, command in files.items()}
+    kinds = list(KINDS)
+    names = sorted(files, key=lambda name: kinds.index(kind_of(name)))
+    return {name: _entry(name, files[name]) for name in names}
 
 
 def kind_of(name: str) -> str:
@@ -127,6 +131,11 @@ def _locate(kind: Kind, program: str) -> dict[str, str]:
         else:
             found[command] = shutil.which(command) or ""
     return found
+
+
+def _make_nebula(files: Mapping[str, str]) -> Nebula:
+    knows_both = "-networks" in _output([files["nebula-cert"], "sign", "-help"])
+    return DualNebula(files) if knows_both else Nebula(files)
 
 
 def _output(argv: Sequence[str]) -> str:

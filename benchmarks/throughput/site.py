@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.netns.lab import Lab
 from tests.netns.namespace import ip_batch, run_tool
 
-from .contender import Contender
+from .contender import Contender, DualStack
 
 VPS = "203.0.113.10"
 LEFT, RIGHT = "198.51.100.7", "192.0.2.33"
@@ -41,10 +41,18 @@ class Site:
             # Where what one host has for the other leaves it: its counters are the host's.
             host.uplink = CABLE
         self.addresses = ("", "")
+        """Of left and right in the tunnel."""
 
-    def start(self, contender: Contender, folder: Path) -> None:
-        """Start it. RuntimeError if what it carries does not cross the cable."""
+    def start(self, contender: Contender, folder: Path, *, ipv6: bool = False) -> None:
+        """Start it; what is measured goes to its IPv6 addresses if `ipv6`.
+
+        RuntimeError if it has none, or what it carries does not cross the cable.
+        """
         self.addresses = contender.start(self.vps, self.left, self.right, folder)
+        if ipv6:
+            if not isinstance(contender, DualStack):
+                raise RuntimeError("not set up for IPv6 in the tunnel")
+            self.addresses = contender.addresses6()
         before, relayed = self.left.interface_counters(), self.vps.interface_counters("eth0")
         ping = ["ping", "-n", "-c", str(_PINGS), "-i", "0.02", "-q", self.addresses[1]]
         self.left.run(ping)

@@ -18,18 +18,24 @@ class Nebula(Rival):
     name = "nebula"
     patience = 60.0
     packages = (("nebula", "nebula"), ("nebula-cert", "nebula"))
+    form: tuple[str, ...] = ()
+    """Options for the certificates' form."""
+
+    def networks(self, address: str) -> tuple[str, ...]:
+        """Options for the addresses of a certificate."""
+        return "-ip", f"{address}/24"
 
     def launch(self, vps: Host, left: Host, right: Host, folder: Path) -> None:
         authority = ["-ca-crt", f"{folder}/ca.crt", "-ca-key", f"{folder}/ca.key"]
         make = ["-name", "outage", "-out-crt", f"{folder}/ca.crt", "-out-key", f"{folder}/ca.key"]
-        vps.run([self._program("nebula-cert"), "ca", *make])
+        vps.run([self._program("nebula-cert"), "ca", *self.form, *make])
         for host, name, address in (
             (vps, "server", SERVER),
             (left, "left", LEFT),
             (right, "right", RIGHT),
         ):
             certificate, key = f"{folder}/{name}.crt", f"{folder}/{name}.key"
-            own = ["-name", name, "-ip", f"{address}/24", "-out-crt", certificate, "-out-key", key]
+            own = ["-name", name, *self.networks(address), "-out-crt", certificate, "-out-key", key]
             host.run([self._program("nebula-cert"), "sign", *authority, *own])
             everything = [{"port": "any", "proto": "any", "host": "any"}]
             settings = {
