@@ -43,15 +43,15 @@ class Sealer:
 
     def __init__(self, pointer: Pointer) -> None:
         self.source = bytearray(_BUNDLE + LARGEST_PACKET + 1)
-        self._frames = bytearray(LARGEST_PACKET + 1)
+        self.frames = bytearray(LARGEST_PACKET + 1)
         view = memoryview(self.source)
         self.packet = view[BASE : BASE + LARGEST_PACKET]
         """Read a packet of the TUN interface into it."""
         self.bundle = view[_BUNDLE : _BUNDLE + LARGEST_PACKET]
         """Put together here what goes into one frame."""
-        self._sent = memoryview(self._frames)
+        self.sealed = memoryview(self.frames)
         self._source_pointer = pointer(self.source)
-        self._frames_pointer = pointer(self._frames)
+        self._frames_pointer = pointer(self.frames)
         self._bundle_pointer = self._source_pointer + _BUNDLE
         self._places: dict[tuple[int, int], tuple[list[slice], list[Any]]] = {}
         self._slots: dict[tuple[int, int], tuple[list[Any], list[Any], list[Any]]] = {}
@@ -83,7 +83,7 @@ class Sealer:
         first = TRANSPORT | place << 8 | receiver << 32
         numbers[0::2] = range(first, first + (count << 8), 256)
         numbers[1::2] = range(counter, counter + count)
-        (self._headers.get(shape) or self._compile(shape)).pack_into(self._frames, 0, *numbers)
+        (self._headers.get(shape) or self._compile(shape)).pack_into(self.frames, 0, *numbers)
         slices, sources = self._places.get((size, around)) or self._locate(size, around)
         ciphertexts, associated, nonces = self._slots.get((stride, aead.nonce_offset)) or (
             self._allot(aead, stride)
@@ -98,15 +98,16 @@ class Sealer:
         rest = around + min(size, length - (around - TRAIN_OVERHEAD) - end * size)
         m = sources[end]
         encrypt(ciphertexts[i], null, m, rest, associated[i], adlen, null, nonces[i], key)
-        return self._sent[: i * stride + HEADER_LENGTH + rest + aead.tag_length]
+        return self.sealed[: i * stride + HEADER_LENGTH + rest + aead.tag_length]
 
     def seal_bundle(
-        self, direction: Direction, receiver: int, counter: int, length: int
-    ) -> memoryview:
-        """One frame of the first `length` bytes of `bundle`."""
+        self, direction: Direction, receiver: int, counter: int, length: int, at: int
+    ) -> int:
+        """One frame of the first `length` bytes of `bundle`, at byte `at` of `frames`; where it
+        ends."""
         aead, key = direction
-        self._one.pack_into(self._frames, 0, TRANSPORT | receiver << 32, counter)
-        frame = self._frames_pointer
+        self._one.pack_into(self.frames, at, TRANSPORT | receiver << 32, counter)
+        frame = self._frames_pointer + at
         aead.encrypt(
             frame + HEADER_LENGTH,
             aead.null,
@@ -118,7 +119,7 @@ class Sealer:
             frame + aead.nonce_offset,
             key,
         )
-        return self._sent[: HEADER_LENGTH + length + aead.tag_length]
+        return at + HEADER_LENGTH + length + aead.tag_length
 
     # Tables, made when first needed
 

@@ -1,8 +1,10 @@
 """From the TUN interface to the UDP sockets, many packets at a time.
 
 What the interface gives in one turn is cut into trains, or gathered into bundles, sealed in one
-buffer and sent from there. `core.departures` is asked once for each; whatever it, or this, does not
-take goes packet by packet through `Node.send_packets`, which is the specification.
+buffer and sent from there, as many frames as are alike by one call. Nothing waits for more: when
+the interface has no more, what is there leaves. `core.departures` is asked once for each train or
+bundle; whatever it, or this, does not take goes packet by packet through `Node.send_packets`, which
+is the specification.
 """
 
 from __future__ import annotations
@@ -46,6 +48,9 @@ class Egress:
         self._peer: Peer | None = None
         """Whom the bundle that is being gathered is for."""
         self._length = self._packets = self._capacity = 0
+        self._departure: Departure | None = None
+        """Of the sealed bundles that wait to leave together: `_sealed` bytes, `_size` each."""
+        self._sealed = self._size = 0
 
     def read_interface(self) -> None:
         """To be called when it is readable."""
@@ -58,12 +63,14 @@ class Egress:
             if self._virtio[1]:
                 trains -= 1
                 # In order: what was read before it leaves before it.
-                self._send_bundle(now)
+                self._seal_bundle(now)
+                self._send_bundles(now)
                 self._send_superpacket(length, now)
             else:
                 packets -= 1
                 self._gather(length, now)
-        self._send_bundle(now)
+        self._seal_bundle(now)
+        self._send_bundles(now)
         if self._must_settle:
             self._must_settle = False
             self._loop.settle(now)
@@ -82,8 +89,9 @@ class Egress:
             else:
                 peer = None  # It is completed here.
         if peer is not self._peer or self._length + length > self._capacity:
-            self._send_bundle(now)
+            self._seal_bundle(now)
             if peer is None:
+                self._send_bundles(now)
                 self._send_plainly(length, now)
                 return
             self._peer, self._capacity = peer, self._departures.capacity(peer, now)
@@ -101,19 +109,42 @@ class Egress:
             header_length, protocol = 40, self._sealer.source[BASE + 6]
         return bool(start == header_length and _FIELDS.get(protocol) == field)
 
-    def _send_bundle(self, now: float) -> None:
+    def _seal_bundle(self, now: float) -> None:
         peer, length, packets = self._peer, self._length, self._packets
         if peer is None:
             return
         self._peer, self._length, self._packets = None, 0, 0
         departure = self._departures.reserve(peer, 1, length, length, now)
         if departure is None:
+            self._send_bundles(now)
             self._send_packets(split_bundle(bytes(self._sealer.bundle[:length])), now)
             return
+        size = HEADER_LENGTH + length + departure.key[0].tag_length
+        if not self._can_join(departure, size):
+            self._send_bundles(now)
+            self._departure, self._size = departure, size
         key, receiver, counter = departure.key, departure.receiver, departure.counter
-        data = self._sealer.seal_bundle(key, receiver, counter, length)
-        self._send(departure, data, len(data), now)
+        self._sealed = self._sealer.seal_bundle(key, receiver, counter, length, self._sealed)
         self._departures.note_sent(peer, packets, length)
+
+    def _can_join(self, departure: Departure, size: int) -> bool:
+        """Whether one more frame may leave in the same call: as large, or the last and smaller."""
+        before = self._departure
+        return (
+            before is not None
+            and size <= self._size
+            and self._sealed % self._size == 0
+            and self._sealed < fit(self._size) * self._size
+            and before.peer is departure.peer
+            and before.endpoints == departure.endpoints
+        )
+
+    def _send_bundles(self, now: float) -> None:
+        departure, sealed = self._departure, self._sealed
+        if departure is None:
+            return
+        self._departure, self._sealed = None, 0
+        self._send(departure, self._sealer.sealed[:sealed], self._size, now)
 
     # Trains
 
