@@ -15,6 +15,7 @@ from tests.core.gateway import Gateway, Mapping
 from tests.core.guessing_ends import Pair
 from tests.core.test_node import Alone
 from tests.wire.messages import CANDIDATES, KINDS, Kind
+from tests.wire.superpackets import SEEDS as SUPERPACKETS
 from tests.wire.test_packet import ipv4, ipv6
 from tests.wire.test_stun import REQUEST
 from tests.wire.test_stun import request as stun_request
@@ -60,9 +61,12 @@ from tunnel.wire.invitation import (
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import pack_relay, parse_relay
 from tunnel.wire.rendezvous import MAX_SEALED, parse_from_node, parse_from_server
+from tunnel.wire.segment import cut_superpacket, transport_of
 from tunnel.wire.stream import StreamParser, pack_stream
 from tunnel.wire.stun import is_stun, parse_binding_request
+from tunnel.wire.train import TRAIN_OVERHEAD, packet_of, parse_train, split_bundle
 from tunnel.wire.transport import pack_header, parse_header, parse_place
+from tunnel.wire.virtio import VIRTIO_LENGTH
 
 Target = Callable[[bytes], None]
 
@@ -248,6 +252,57 @@ def fuzz_relay(data: bytes) -> None:
         return
     assert inner
     assert pack_relay(channel, inner) == data
+
+
+def fuzz_train(data: bytes) -> None:
+    """Any payload, at any place, stands for one packet as long as its headers say, or is Malformed.
+    `data`: the place and the payload."""
+    place, payload = (data[0], data[1:]) if data else (0, b"")
+    try:
+        last, size, headers = parse_train(payload)
+        assert 0 < len(payload) - TRAIN_OVERHEAD - len(headers) <= size
+        packet = packet_of(payload, place)
+    except Malformed:
+        return
+    assert place <= last
+    assert len(packet) == len(payload) - TRAIN_OVERHEAD
+    _check_packet(packet)
+
+
+def fuzz_bundle(data: bytes) -> None:
+    """Any payload is packets, with nothing between or behind them, or Malformed."""
+    try:
+        packets = split_bundle(data)
+    except Malformed:
+        return
+    assert sum(map(len, packets)) == len(data)
+    for packet in packets:
+        assert parse_ip_header(packet).length == len(packet)
+
+
+def fuzz_superpacket(data: bytes) -> None:
+    """Any packet of the TUN interface, and any header before it: packets that hold its payload, or
+    Malformed."""
+    header, packet = data[:VIRTIO_LENGTH].ljust(VIRTIO_LENGTH, b"\0"), data[VIRTIO_LENGTH:]
+    try:
+        packets = cut_superpacket(header, packet)
+    except Malformed:
+        return
+    if len(packets) == 1:
+        assert len(packets[0]) == len(packet)
+        return
+    payload = b""
+    for cut in packets:
+        _check_packet(cut)
+        payload += cut[transport_of(cut)[2] :]
+    assert packet.endswith(payload)
+
+
+def _check_packet(packet: bytes) -> None:
+    """TCP or UDP, and as long as it says."""
+    assert parse_ip_header(packet).length == len(packet)
+    _, start, end = transport_of(packet)
+    assert 20 <= start < end <= len(packet)
 
 
 def fuzz_stun(data: bytes) -> None:
@@ -478,6 +533,16 @@ def corpus(name: str) -> list[bytes]:
         "check": _of(parse_check),
         "hairpin": _of(parse_hairpin),
         "fragments": [b"".join(Fragment(1, n, n == 3, b"part").pack() for n in range(4))],
+        "train": [
+            bytes([place]) + payload
+            for superpacket in SUPERPACKETS
+            for place, payload in enumerate(superpacket.frames)
+        ],
+        "bundle": [
+            *[superpacket.left for superpacket in SUPERPACKETS],
+            SUPERPACKETS[0].left + ipv4(b"x" * 9) + SUPERPACKETS[-1].left + ipv6(b"x" * 9),
+        ],
+        "superpacket": [superpacket.virtio + superpacket.packet for superpacket in SUPERPACKETS],
         "stream": [pack_stream(b"abc") + pack_stream(bytes(300)), pack_stream(b"a") * 9],
         "http": [WEBSOCKET_REQUEST, b"HTTP/1.1 200 OK\r\nVia: 1.1 proxy\r\n\r\n"],
         "websocket_server": [

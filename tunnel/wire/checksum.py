@@ -24,8 +24,13 @@ def checksum(data: Buffer) -> int:
     return ~sum_words(data) & 0xFFFF
 
 
-def complete_checksum(packet: bytearray, start: int, field: int) -> None:
+def complete_checksum(
+    packet: bytearray, start: int, field: int, *, may_be_zero: bool = False
+) -> None:
     """Put the checksum of ``packet[start:]`` into the two bytes at `field`, which hold what was
-    summed before `start`. 0 becomes 0xFFFF, as Linux has it: to UDP 0 means none (RFC 768)."""
-    value = checksum(memoryview(packet)[start:]) or 0xFFFF
+    summed before `start`. 0 becomes 0xFFFF, as Linux has it (skb_checksum_help): to UDP 0 means
+    none (RFC 768). Not so in the segments of TCP that Linux cuts: `may_be_zero`."""
+    value = checksum(memoryview(packet)[start:])
+    if not may_be_zero:
+        value = value or 0xFFFF
     packet[field : field + 2] = value.to_bytes(2, "big")

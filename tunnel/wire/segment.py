@@ -18,7 +18,7 @@ All else is the same in every segment. This is the plain version, the specificat
 from __future__ import annotations
 
 from tunnel.errors import Malformed
-from tunnel.wire.checksum import Buffer, checksum, complete_checksum
+from tunnel.wire.checksum import Buffer, checksum, complete_checksum, sum_words
 from tunnel.wire.virtio import (
     CHECKSUM_LEFT,
     GSO_ECN,
@@ -31,6 +31,9 @@ from tunnel.wire.virtio import (
 )
 
 TCP, UDP = 6, 17
+CHECKSUM_FIELDS = {TCP: 16, UDP: 6}
+"""Where in its header each has its checksum."""
+_LARGEST = 65_535
 _FIN, _PSH, _CWR = 0x01, 0x08, 0x80
 _FRAGMENT = 0x3FFF
 """IPv4: more fragments, or an offset."""
@@ -67,6 +70,18 @@ def transport_of(packet: Buffer) -> tuple[int, int, int]:
     return protocol, start, payload
 
 
+def declared_length(headers: Buffer, protocol: int, start: int) -> int:
+    """The whole length of the superpacket, as its headers have it; `protocol` and `start` as
+    `transport_of` gives them. Raises Malformed if IP and UDP do not agree on it."""
+    if headers[0] >> 4 == 4:
+        length = int.from_bytes(headers[2:4], "big")
+    else:
+        length = 40 + int.from_bytes(headers[4:6], "big")
+    if protocol == UDP and start + int.from_bytes(headers[start + 4 : start + 6], "big") != length:
+        raise Malformed("superpacket length")
+    return length
+
+
 def cut_headers(
     headers: Buffer, place: int, *, is_last: bool, size: int, payload_length: int
 ) -> bytearray:
@@ -74,12 +89,14 @@ def cut_headers(
     in a superpacket that was cut every `size` bytes. `is_last`: the run ends where that ended.
 
     `headers` are those of the superpacket, which `transport_of` accepts, and nothing behind them.
-    The checksum is left, in both.
+    The checksum is left, in both. Raises Malformed if they are not so, or too long with the run.
     """
     cut = bytearray(headers)
     protocol, start, end = transport_of(headers)
     if end != len(headers):
         raise Malformed("segment headers")
+    if end + payload_length > _LARGEST:
+        raise Malformed("segment length")
     length = end - start + payload_length
     if cut[0] >> 4 == 4:
         before = int.from_bytes(cut[2:4], "big") - start
@@ -98,10 +115,9 @@ def cut_headers(
             cut[start + 13] &= ~(_FIN | _PSH)
         if place:
             cut[start + 13] &= ~_CWR
-        field = start + 16
     else:
         cut[start + 4 : start + 6] = length.to_bytes(2, "big")
-        field = start + 6
+    field = start + CHECKSUM_FIELDS[protocol]
     # Of what is summed there only the length has changed.
     total = (int.from_bytes(cut[field : field + 2], "big") + length - before) % 0xFFFF or 0xFFFF
     cut[field : field + 2] = total.to_bytes(2, "big")
@@ -112,7 +128,7 @@ def describe_run(headers: Buffer, size: int, payload_length: int) -> Virtio:
     """What goes before a run of segments whose headers `cut_headers` made: a superpacket again, or
     if it is one segment, a plain packet whose checksum is left."""
     protocol, start, end = transport_of(headers)
-    field = 16 if protocol == TCP else 6
+    field = CHECKSUM_FIELDS[protocol]
     if payload_length <= size:
         return Virtio(CHECKSUM_LEFT, GSO_NONE, end, 0, start, field)
     if protocol == UDP:
@@ -130,15 +146,27 @@ def cut_superpacket(header: Buffer, packet: Buffer) -> list[bytes]:
     virtio = parse_virtio(header)
     if virtio.gso_type == GSO_NONE:
         return [_completed(packet, virtio)]
-    kind = virtio.gso_type & ~GSO_ECN
     protocol, start, end = transport_of(packet)
-    if kind not in (GSO_TCP4, GSO_TCP6, GSO_UDP) or (kind == GSO_UDP) != (protocol == UDP):
+    if protocol == UDP:
+        is_right = virtio.gso_type == GSO_UDP
+    else:
+        is_right = virtio.gso_type & ~GSO_ECN == (GSO_TCP4 if packet[0] >> 4 == 4 else GSO_TCP6)
+    if not is_right:
         raise Malformed("gso type")
-    if not virtio.segment:
-        raise Malformed("segment size")
-    headers, payload = packet[:end], packet[end:]
     size = virtio.segment
-    last = max(0, len(payload) - 1) // size
+    if not size:
+        raise Malformed("segment size")
+    if declared_length(packet, protocol, start) != len(packet):
+        raise Malformed("superpacket length")
+    headers, payload = bytearray(packet[:end]), packet[end:]
+    if len(payload) <= size:
+        return [_completed(packet, virtio)]
+    field = start + CHECKSUM_FIELDS[protocol]
+    if not virtio.flags & CHECKSUM_LEFT:
+        if protocol == UDP:
+            raise Malformed("checksum of a UDP superpacket")
+        headers[field : field + 2] = _sum_pseudo_header(packet, start).to_bytes(2, "big")
+    last = (len(payload) - 1) // size
     packets = []
     for place in range(last + 1):
         part = payload[place * size : (place + 1) * size]
@@ -146,9 +174,15 @@ def cut_superpacket(header: Buffer, packet: Buffer) -> list[bytes]:
             headers, place, is_last=place == last, size=size, payload_length=len(part)
         )
         whole = cut + part
-        complete_checksum(whole, start, start + (16 if protocol == TCP else 6))
+        complete_checksum(whole, start, field, may_be_zero=protocol == TCP)
         packets.append(bytes(whole))
     return packets
+
+
+def _sum_pseudo_header(packet: Buffer, start: int) -> int:
+    """Of TCP. Linux does so when it cuts what nobody has begun to sum."""
+    addresses = packet[12:20] if packet[0] >> 4 == 4 else packet[8:40]
+    return sum_words(bytes(addresses) + (len(packet) - start).to_bytes(4, "big") + bytes((0, TCP)))
 
 
 def _completed(packet: Buffer, virtio: Virtio) -> bytes:

@@ -27,7 +27,13 @@ from __future__ import annotations
 from tunnel.errors import Malformed
 from tunnel.wire.checksum import Buffer, complete_checksum
 from tunnel.wire.packet import parse_ip_header
-from tunnel.wire.segment import TCP, cut_headers, transport_of
+from tunnel.wire.segment import (
+    CHECKSUM_FIELDS,
+    TCP,
+    cut_headers,
+    declared_length,
+    transport_of,
+)
 
 TRAIN = 0x30
 TRAIN_OVERHEAD = 4
@@ -45,30 +51,34 @@ def pack_train(last: int, size: int, headers: bytes) -> bytes:
 
 
 def parse_train(payload: Buffer) -> tuple[int, int, bytes]:
-    """The place of the train's last segment, the segments' size, and the headers with the first
-    byte as IP has it. Raises Malformed."""
+    """The place of the train's last segment, the segments' size, and the superpacket's headers, the
+    first byte as IP has it. They say of as many segments. Raises Malformed."""
     if len(payload) <= TRAIN_OVERHEAD or payload[0] != TRAIN or not payload[4] & LEFT:
         raise Malformed("train header")
     size = int.from_bytes(payload[2:4], "big")
     packet = bytearray(payload[TRAIN_OVERHEAD:])
     packet[0] &= ~LEFT
-    _, _, end = transport_of(packet)
-    length = len(packet) - end
-    if not 0 < length <= size:
+    protocol, start, end = transport_of(packet)
+    if not 0 < len(packet) - end <= size:
         raise Malformed("segment length")
-    return payload[1], size, bytes(packet[:end])
+    last = payload[1]
+    if not last * size < declared_length(packet, protocol, start) - end <= (last + 1) * size:
+        raise Malformed("superpacket length")
+    return last, size, bytes(packet[:end])
 
 
 def packet_of(payload: Buffer, place: int) -> bytes:
     """The IP packet, complete, that the frame at `place` stands for. Raises Malformed."""
     last, size, headers = parse_train(payload)
-    segment = payload[TRAIN_OVERHEAD + len(headers) :]
-    if place > last or (place < last and len(segment) != size):
-        raise Malformed("place in the train")
+    protocol, start, end = transport_of(headers)
+    segment = payload[TRAIN_OVERHEAD + end :]
     is_last = place == last
-    cut = cut_headers(headers, place, is_last=is_last, size=size, payload_length=len(segment))
-    packet = cut + segment
-    _complete(packet)
+    rest = declared_length(headers, protocol, start) - end - last * size
+    if place > last or len(segment) != (rest if is_last else size):
+        raise Malformed("place in the train")
+    packet = cut_headers(headers, place, is_last=is_last, size=size, payload_length=len(segment))
+    packet += segment
+    _complete(packet, may_be_zero=last > 0)
     return bytes(packet)
 
 
@@ -89,6 +99,8 @@ def split_bundle(payload: Buffer) -> list[bytes]:
     return packets
 
 
-def _complete(packet: bytearray) -> None:
+def _complete(packet: bytearray, *, may_be_zero: bool = False) -> None:
+    """`may_be_zero`: it was cut, see `complete_checksum`."""
     protocol, start, _ = transport_of(packet)
-    complete_checksum(packet, start, start + (16 if protocol == TCP else 6))
+    field = start + CHECKSUM_FIELDS[protocol]
+    complete_checksum(packet, start, field, may_be_zero=may_be_zero and protocol == TCP)
