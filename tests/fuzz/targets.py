@@ -270,12 +270,13 @@ def fuzz_train(data: bytes) -> None:
 
 
 def fuzz_bundle(data: bytes) -> None:
-    """Any payload is packets, with nothing between or behind them, or Malformed."""
+    """Any payload is packets, with nothing between them, and padding, or Malformed."""
     try:
         packets = split_bundle(data)
     except Malformed:
         return
-    assert sum(map(len, packets)) == len(data)
+    length = sum(map(len, packets))
+    assert length == len(data) or data[length] == 0
     for packet in packets:
         assert parse_ip_header(packet).length == len(packet)
 

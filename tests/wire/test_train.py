@@ -222,7 +222,7 @@ def test_a_bundle_cut_short(packets: list[tuple[bytes, bytes]], missing: int) ->
     [
         b"\x45",
         b"\xc5",
-        bytes(40),
+        b"\1" + bytes(39),
         b"\x30" + PING[1:],
         b"\x50" + PING[1:],
         b"\xd5" + PING[1:],
@@ -245,6 +245,10 @@ def test_an_empty_bundle() -> None:
     assert split_bundle(b"") == []
 
 
+def test_what_follows_a_zero_byte_is_padding() -> None:
+    assert split_bundle(PING + b"\0" + PING) == split_bundle(PING)
+
+
 @given(st.lists(any_packet, min_size=1, max_size=4), st.data())
 def test_any_changes_of_a_bundle(packets: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
     bundle = bytearray(b"".join(sent for sent, _ in packets))
@@ -254,7 +258,8 @@ def test_any_changes_of_a_bundle(packets: list[tuple[bytes, bytes]], data: st.Da
         found = split_bundle(bundle)
     except Malformed:
         return
-    assert sum(map(len, found)) == len(bundle)
+    length = sum(map(len, found))
+    assert length == len(bundle) or bundle[length] == 0, "only padding is left out"
     for packet in found:
         assert parse_ip_header(packet).length == len(packet)
         assert not packet[0] & LEFT
