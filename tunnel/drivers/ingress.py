@@ -10,6 +10,7 @@ from __future__ import annotations
 from tunnel.core.arrivals import Arrival
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
+from tunnel.dataplane.merging import Merger
 from tunnel.dataplane.opening import START, Opener, Run
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.tun import TunDevice
@@ -36,6 +37,8 @@ class Ingress:
         self._loop = loop
         self._must_settle = False
         self._opener = Opener(AREA, make_pointer)
+        self._merger = Merger(self._opener.opened)
+        self._can_merge = tun.has_header and tun.has_uso
 
     def read_socket(self, number: int, socket: UdpSocket, now: float) -> bool:
         """To be called when socket `number` is readable; whether there was anything."""
@@ -109,6 +112,11 @@ class Ingress:
         else:
             at, end = START, START + length
             while at < end and opener.opened[at]:
+                merged = self._merger.merge(at, end) if self._can_merge else None
+                if merged is not None:
+                    begin, stop, packets, at = merged
+                    self._write(peer, begin, stop, packets, stop - begin - VIRTIO_LENGTH, now)
+                    continue
                 begin, at = opener.prepare_packet(at, end)
                 self._write(peer, begin, at, 1, at - begin - VIRTIO_LENGTH, now)
 

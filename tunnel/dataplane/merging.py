@@ -1,0 +1,92 @@
+"""Equal datagrams of one UDP flow in a bundle become one superpacket, for the kernel to cut again.
+
+::
+
+    bundle        H0 S0 S0 | H1 S1 S1 | H2 S2 S2 | ...      H  IP and UDP headers
+    merged     V  H0 S0 S0 S1 S1 S2 S2 ...                  V  virtio header
+
+A write to the TUN interface costs 2 µs and the way up to the socket as much again. This costs 6 µs
+for any number of datagrams, and at the socket the kernel cuts once. Merged are neighbours whose
+headers differ in nothing but checksum and identification, and that may not be fragmented, so that
+nobody needs the latter (RFC 6864 §4): what the kernel makes of them is what was sent.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from tunnel.dataplane.sealing import keep
+from tunnel.wire.segment import UDP, cut_headers
+from tunnel.wire.train import LEFT
+from tunnel.wire.virtio import CHECKSUM_LEFT, GSO_UDP, VIRTIO, VIRTIO_LENGTH
+
+LEAST = 3
+"""Datagrams. Two are written as fast as they are merged."""
+_IPV4, _IPV6 = 0x45 | LEFT, 0x60 | LEFT
+_WHOLE = 0x40
+"""IPv4, byte 6: don't fragment, and no fragment."""
+
+
+class Merger:
+    def __init__(self, opened: bytearray) -> None:
+        """`opened`: where the bundles are; it keeps its length."""
+        self._opened = opened
+        self._shapes: dict[tuple[int, int, int], Struct] = {}
+
+    def merge(self, at: int, end: int) -> tuple[int, int, int, int] | None:
+        """As many packets as are alike, from the one at `at` of a bundle that ends by `end`: where
+        their superpacket begins, virtio header included, where it ends, how many they are, and
+        where the next packet begins. None: fewer than LEAST; then nothing has changed."""
+        opened = self._opened
+        first = opened[at]
+        if first == _IPV4 and end - at >= 28:
+            length = opened[at + 2] << 8 | opened[at + 3]
+            around = 28
+            if opened[at + 9] != UDP or opened[at + 6] != _WHOLE or opened[at + 7]:
+                return None
+        elif first & 0xF0 == _IPV6 and end - at >= 48:
+            length = 40 + (opened[at + 4] << 8 | opened[at + 5])
+            around = 48
+            if opened[at + 6] != UDP:
+                return None
+        else:
+            return None
+        size = length - around
+        if size <= 0 or end - at < LEAST * length:
+            return None
+        shape = around, size, (end - at) // length
+        fields = (self._shapes.get(shape) or self._compile(shape)).unpack_from(opened, at)
+        if around == 28:
+            alike = _count_alike(fields[0::4], fields[1::4], fields[2::4])
+            payloads = fields[3::4]
+        else:
+            alike = _count_alike(fields[0::2])
+            payloads = fields[1::2]
+        udp_length = opened[at + around - 4] << 8 | opened[at + around - 3]
+        if alike < LEAST or udp_length != size + 8:
+            return None
+        headers = opened[at : at + around]
+        headers[0] &= ~LEFT
+        opened[at : at + around] = cut_headers(
+            headers, 0, is_last=True, size=size, payload_length=alike * size
+        )
+        opened[at + around : at + around + alike * size] = b"".join(payloads[:alike])
+        begin = at - VIRTIO_LENGTH
+        VIRTIO.pack_into(opened, begin, CHECKSUM_LEFT, GSO_UDP, around, size, around - 8, 6)
+        return begin, at + around + alike * size, alike, at + alike * length
+
+    def _compile(self, shape: tuple[int, int, int]) -> Struct:
+        around, size, count = shape
+        # What has to be the same: all but identification and checksums, which are skipped.
+        headers = "4s2x4s2x14s2x" if around == 28 else "46s2x"
+        return keep(self._shapes, shape, Struct("=" + f"{headers}{size}s" * count))
+
+
+def _count_alike(*fields: tuple[bytes, ...]) -> int:
+    """How many packets from the first on have the same values as it."""
+    count = len(fields[0])
+    for values in fields:
+        first = values[0]
+        if values[:count] != (first,) * count:
+            count = next(i for i, value in enumerate(values) if value != first)
+    return count
