@@ -1,8 +1,23 @@
-"""Endpoints and the socket addresses they are for the system."""
+"""Endpoints and the socket addresses they are for the system: as Python has them, and raw.
+
+A raw one is a ``struct sockaddr_in`` or, on a socket for IPv6, ``sockaddr_in6``; `family` in host
+byte order, the rest big-endian::
+
+    0        2      4                8                16
+    +--------+------+----------------+----------------+
+    | family | port | IPv4           | 0              |
+    +--------+------+----------------+----------------+
+
+    0        2      4           8                24         28
+    +--------+------+-----------+----------------+----------+
+    | family | port | flow (0)  | IPv6           | scope    |    IPv4 as ::ffff:a.b.c.d
+    +--------+------+-----------+----------------+----------+
+"""
 
 from __future__ import annotations
 
 import socket
+import struct
 
 from tunnel.drivers.udp_errors import SockAddress
 from tunnel.wire.endpoint import Endpoint
@@ -19,11 +34,27 @@ class Addresses:
         """Whether the socket reaches IPv6 endpoints as well."""
         self._sources: dict[SockAddress, Endpoint] = {}
         self._destinations: dict[Endpoint, SockAddress] = {}
+        self._raw_sources: dict[bytes, Endpoint] = {}
+        self.raw_length = 28 if is_ipv6 else 16
+        """Bytes of a raw address."""
 
     def source(self, address: SockAddress) -> Endpoint:
         """The endpoint of an address as Python has it. A link-local one loses its interface, so it
         cannot be answered."""
         return self._sources.get(address) or self._convert_source(address)
+
+    def raw_source(self, address: bytes) -> Endpoint:
+        """The endpoint of a raw address."""
+        return self._raw_sources.get(address) or self._convert_raw_source(address)
+
+    def raw_destination(self, address: SockAddress) -> bytes:
+        """What `destination` returned, raw."""
+        host, port = address[:2]
+        if self.is_ipv6:
+            packed = socket.inet_pton(socket.AF_INET6, host)
+            return struct.pack("=H", socket.AF_INET6) + struct.pack("!HI16sI", port, 0, packed, 0)
+        packed = socket.inet_aton(host)
+        return struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, packed)
 
     def destination(self, endpoint: Endpoint) -> SockAddress | None:
         """None: not an address this socket reaches. Names are not looked up: that would block."""
@@ -35,6 +66,17 @@ class Addresses:
         if len(self._sources) >= _ADDRESSES:
             self._sources.clear()
         self._sources[address] = endpoint
+        return endpoint
+
+    def _convert_raw_source(self, address: bytes) -> Endpoint:
+        port = int.from_bytes(address[2:4], "big")
+        if self.is_ipv6:
+            host = socket.inet_ntop(socket.AF_INET6, address[8:24])
+        else:
+            host = socket.inet_ntop(socket.AF_INET, address[4:8])
+        if len(self._raw_sources) >= _ADDRESSES:
+            self._raw_sources.clear()
+        endpoint = self._raw_sources[bytes(address)] = self.source((host, port))
         return endpoint
 
     def _convert_destination(self, endpoint: Endpoint) -> SockAddress | None:

@@ -1,26 +1,49 @@
-"""Datagrams in, without a copy: a train that UDP_GRO put together is one call and one tuple."""
+"""Datagrams in, without a copy, many with one system call: recvmmsg with UDP_GRO, or either alone.
+
+Measured on loopback, interleaved, in calls that do nothing else (median of 7, Linux 6.18, µs per
+arrival)::
+
+                                        recvmsg_into   recvmmsg
+    UDP_GRO, trains of 64 KiB, 16 wait      4.3          4.1      the copy is all
+    UDP_GRO, one train waits                5.4          5.6
+    UDP_GRO, 64 small datagrams wait        1.6          1.0
+    without, 64 datagrams of 1452 wait      1.7          0.9
+    without, one small datagram waits       3.3          3.3
+"""
 
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import sys
+from collections.abc import Iterator
+from functools import cache
+from typing import ClassVar
 
+from tunnel.drivers.mmsg import Incoming
 from tunnel.drivers.udp_address import Addresses
 from tunnel.drivers.udp_errors import REPORTED
 from tunnel.drivers.udp_failures import Failures
 from tunnel.wire.endpoint import Endpoint
 
-_BUFFER = 65_536
+log = logging.getLogger(__name__)
+
 SLACK = 4096
-AREA = bytearray(_BUFFER + SLACK)
-"""Where all sockets receive. What is after a datagram, SLACK bytes at least, may be written to."""
+_TRAINS, _TRAIN = 8, 65_536
+"""What UDP_GRO put together: how many at a time, and bytes each. More would leave the processor's
+second-level cache before they are read: 16 were slower than 1."""
+_SINGLES, _SINGLE = 40, 9_216
+"""Datagrams by themselves. Bytes: the largest MTU of usual networks, and some."""
+AREA = bytearray(max(_TRAINS * (_TRAIN + SLACK), _SINGLES * (_SINGLE + SLACK)))
+"""Where all sockets receive. The SLACK bytes after an arrival may be written to."""
 _ALL = memoryview(AREA)
-_BUFFERS = [_ALL[:_BUFFER]]
+_WHOLE = [_ALL[:_TRAIN]]
 
 UDP_GRO = 104
 """<linux/udp.h>: not in Python's socket module."""
 _CONTROL = 64
+_CUT = socket.MSG_TRUNC | socket.MSG_CTRUNC
 _TRIES = 16
 """Calls that bring nothing but an error, one after the other, before the others have their turn."""
 
@@ -28,10 +51,29 @@ Arrival = tuple[int, int, int, int, Endpoint]
 
 
 class Receiver:
-    def __init__(self, udp: socket.socket, addresses: Addresses, failures: Failures) -> None:
+    """Receives for one socket, which has UDP_GRO or not."""
+
+    _last: ClassVar[Receiver | None] = None
+    """Whose is what AREA holds."""
+
+    def __init__(
+        self, udp: socket.socket, addresses: Addresses, failures: Failures, *, has_gro: bool
+    ) -> None:
         self._socket = udp
         self._addresses = addresses
         self._failures = failures
+        self._slots = _make_slots(has_gro, addresses.raw_length)
+        self._has_gro = has_gro
+        self._arrivals: list[Arrival] = []
+        """Received and not taken yet, the next one last."""
+        self._is_drained = False
+        """Whether the last system call could have brought more than it did."""
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Whether the last system call brought more than has been taken. That wakes nobody, and is
+        lost when another socket receives."""
+        return bool(self._arrivals)
 
     def receive_arrival(self) -> Arrival | None:
         """Datagrams of one source and one size, the last maybe shorter, in the order in which they
@@ -41,25 +83,103 @@ class Receiver:
         They are there until the next call, on whatever socket. An empty datagram has size and
         length 0, and is alone.
         """
+        if self._arrivals or self._fill():
+            return self._arrivals.pop()
+        return None
+
+    def arrivals(self, budget: int) -> Iterator[Arrival]:
+        """What `receive_arrival` would return, at least `budget` of them unless less has come, and
+        all that a system call brought; none is left for `has_arrivals`. Each is there until the
+        next one is asked for."""
+        while self._arrivals or self._fill():
+            yield self._arrivals.pop()
+            budget -= 1
+            if not self._arrivals and (self._is_drained or budget <= 0):
+                return
+
+    def _fill(self) -> bool:
+        """Whether anything has been received."""
+        last = Receiver._last
+        if last is not self:
+            if last is not None and last._arrivals:
+                last._failures.counts["overwritten"] += len(last._arrivals)
+                last._arrivals.clear()
+            Receiver._last = self
         for _ in range(_TRIES):
             try:
-                length, control, flags, address = self._socket.recvmsg_into(_BUFFERS, _CONTROL)
-            except BlockingIOError:
-                return None
+                if not self._receive():
+                    return False
             except OSError as error:
                 if error.errno in REPORTED:  # of an earlier send: counted by read_errors
                     self._failures.has_queued = True
                     continue
                 self._failures.count(error)
                 if error.errno == errno.EBADF:
-                    return None
+                    return False
                 continue
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            if self._arrivals:
+                return True
+        return False
+
+    def _receive(self) -> bool:
+        """False: nothing is there. What is cut is counted only. Raises OSError."""
+        slots = self._slots
+        if slots is None:
+            return self._receive_one()
+        count = slots.receive(self._socket.fileno())
+        if self._has_gro:
+            self._note_trains(slots, count)
+        else:
+            self._note_singles(slots, count)
+        self._is_drained = count < slots.count
+        return count > 0
+
+    def _note_trains(self, slots: Incoming, count: int) -> None:
+        for i in range(count - 1, -1, -1):
+            if slots.flags[i] & _CUT:
                 self._failures.counts["MSG_TRUNC"] += 1
                 continue
-            size = _segment_size(control) if control else length
-            return (0, size, size, length, self._addresses.source(address))
-        return None
+            length = slots.lengths[i]
+            size = slots.control_numbers[i] if slots.control_lengths[i] else length
+            source = self._addresses.raw_source(slots.name(i))
+            self._arrivals.append((i * slots.stride, size, size, length, source))
+
+    def _note_singles(self, slots: Incoming, count: int) -> None:
+        if count == 1 and not slots.flags[0] & _CUT:
+            length, source = slots.lengths[0], self._addresses.raw_source(slots.name(0))
+            self._arrivals.append((0, slots.stride, length, length, source))
+            return
+        lengths = slots.lengths[:count].tolist()
+        for i, flags in enumerate(slots.flags[:count].tolist()):
+            if flags & _CUT:
+                self._failures.counts["MSG_TRUNC"] += 1
+                lengths[i] = -1  # belongs to none of its neighbours
+        names = [slots.name(i) for i in range(count)]
+        stride, i = slots.stride, 0
+        while i < count:
+            first, size, name = i, lengths[i], names[i]
+            i += 1
+            while i < count and lengths[i] == size and names[i] == name and size:
+                i += 1
+            if i < count and 0 < lengths[i] < size and names[i] == name:
+                i += 1
+            if size >= 0:
+                length = (i - 1 - first) * stride + lengths[i - 1]
+                source = self._addresses.raw_source(name)
+                self._arrivals.append((first * stride, stride, size, length, source))
+        self._arrivals.reverse()
+
+    def _receive_one(self) -> bool:
+        try:
+            length, control, flags, address = self._socket.recvmsg_into(_WHOLE, _CONTROL)
+        except BlockingIOError:
+            return False
+        if flags & _CUT:
+            self._failures.counts["MSG_TRUNC"] += 1
+            return True
+        size = int.from_bytes(control[0][2][:4], sys.byteorder) if control else length
+        self._arrivals.append((0, size, size, length, self._addresses.source(address)))
+        return True
 
 
 def copy_datagrams(arrival: Arrival) -> list[bytes]:
@@ -71,5 +191,15 @@ def copy_datagrams(arrival: Arrival) -> list[bytes]:
     return [bytes(_ALL[at : min(at + size, end)]) for at in range(offset, end, stride)]
 
 
-def _segment_size(control: list[tuple[int, int, bytes]]) -> int:
-    return int.from_bytes(control[0][2][:4], sys.byteorder)
+@cache
+def _make_slots(has_gro: bool, name_length: int) -> Incoming | None:
+    """For all sockets of a kind. None: the system has no recvmmsg."""
+    count, width = (_TRAINS, _TRAIN) if has_gro else (_SINGLES, _SINGLE)
+    try:
+        slots = Incoming(AREA, count, width, width + SLACK, name_length, has_control=has_gro)
+        slots.receive(-1)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            log.info("receiving datagrams one by one: %s", error)
+            return None
+    return slots
