@@ -31,7 +31,11 @@ SETTLE_WITHIN = 0.002
 """Seconds. Under load this is five hundred times a second, and not once a packet; nothing that the
 core decides by the clock is finer."""
 RECEIVE_BUDGET = 32
-"""Receive calls a turn; each may bring a whole train."""
+"""Arrivals a turn; each may be a whole train."""
+RETRY = 0.002
+"""Seconds until datagrams are tried again that did not fit into the queue of an interface."""
+_WRITABLE = 2
+"""libev's EV_WRITE."""
 
 
 class MachineLoop:
@@ -51,11 +55,13 @@ class MachineLoop:
         after_settling: Callable[[], None] | None = None,
         open_socket: Callable[[], UdpSocket] | None = None,
         read_socket: Callable[[int, UdpSocket, float], bool] | None = None,
+        on_blocked: Callable[[bool], None] | None = None,
     ) -> None:
         """`open_socket` makes a socket, on a port of its own, for a number that has none, when the
         machine first sends from it; until :meth:`release_sockets`. It may raise OperatorError.
         `read_socket` takes what has arrived at a socket of that number instead of the machine, and
-        settles; it returns whether there was anything."""
+        settles; it returns whether there was anything. `on_blocked` is called with True when
+        `is_blocked` begins, with False when it ends."""
         self.machine: Machine = machine
         self.sockets = dict(enumerate(sockets))
         self.drops: Counter[str] = Counter()
@@ -74,23 +80,32 @@ class MachineLoop:
         )
         self._on_packets = on_packets
         self._after_settling = after_settling
+        self._on_blocked = on_blocked
         self._watchers: dict[int, Any] = {}
+        self._blocked: dict[int, Any] = {}
+        """Number of a socket that holds datagrams back → what wakes us to try again."""
         self._timer: Any = None
         self._armed_at: float | None = None
         self._settled_at = float("-inf")
         self._soon: Any = None
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether some socket takes no more for now: what is sent meanwhile waits in memory, and is
+        dropped when that is full. Do not read what would have to be sent."""
+        return bool(self._blocked)
+
     def start(self) -> None:
         for number, socket in self.sockets.items():
-            self.watch(socket.fileno(), partial(self._readable, number))
+            self._attach(number, socket)
 
     def replace_socket(self, number: int, socket: UdpSocket) -> None:
         """Go on with `socket` instead, and close the other."""
         old = self.sockets[number]
-        self.unwatch(old.fileno())
+        self._detach(number, old)
         self.sockets[number] = socket
         old.close()
-        self.watch(socket.fileno(), partial(self._readable, number))
+        self._attach(number, socket)
 
     def release_sockets(self, numbers: Iterable[int]) -> None:
         """Close those opened when they were needed; a later datagram from such a number leaves from
@@ -98,7 +113,7 @@ class MachineLoop:
         for number in numbers:
             if number >= self._fixed and number in self.sockets:
                 socket = self.sockets.pop(number)
-                self.unwatch(socket.fileno())
+                self._detach(number, socket)
                 socket.close()
 
     def watch(self, fileno: int, callback: Callable[[], None]) -> None:
@@ -109,6 +124,9 @@ class MachineLoop:
 
     def close(self) -> None:
         """Stop watching. The sockets given at the start stay open."""
+        for number in list(self._blocked):
+            self.sockets[number].flush()  # good-byes, if they fit now
+            self._close_watcher(number)
         self.release_sockets([*self.sockets])
         for fileno in list(self._watchers):
             self.unwatch(fileno)
@@ -177,8 +195,50 @@ class MachineLoop:
             self.drops["socket not to be had"] += 1
             return None
         self.sockets[number] = socket
-        self.watch(socket.fileno(), partial(self._readable, number))
+        self._attach(number, socket)
         return socket
+
+    def _attach(self, number: int, socket: UdpSocket) -> None:
+        self.watch(socket.fileno(), partial(self._readable, number))
+        socket.call_when_blocked(partial(self._begin_blocking, number))
+
+    def _detach(self, number: int, socket: UdpSocket) -> None:
+        self.unwatch(socket.fileno())
+        if number in self._blocked:
+            self._unblock(number)
+
+    def _begin_blocking(self, number: int) -> None:
+        is_first = not self._blocked
+        self._wait_for_room(number)
+        if is_first and self._on_blocked is not None:
+            self._on_blocked(True)
+
+    def _wait_for_room(self, number: int) -> None:
+        socket, loop = self.sockets[number], gevent.get_hub().loop
+        watcher = loop.timer(RETRY) if socket.must_retry else loop.io(socket.fileno(), _WRITABLE)
+        watcher.start(_guard(partial(self._flush, number)))
+        self._blocked[number] = watcher
+
+    def _flush(self, number: int) -> None:
+        if number not in self._blocked:  # Released in the same turn.
+            return
+        socket = self.sockets[number]
+        socket.flush()
+        if socket.is_blocked:
+            self._close_watcher(number)
+            self._wait_for_room(number)
+        else:
+            self._unblock(number)
+
+    def _unblock(self, number: int) -> None:
+        self._close_watcher(number)
+        if not self._blocked and self._on_blocked is not None:
+            self._on_blocked(False)
+
+    def _close_watcher(self, number: int) -> None:
+        watcher = self._blocked.pop(number)
+        watcher.stop()
+        watcher.close()
 
     def _readable(self, number: int) -> None:
         now = clock.now()
