@@ -14,12 +14,11 @@ import pytest
 import pytun
 
 from tunnel.drivers.network import configure_interface
-from tunnel.drivers.tun import HEADER, TunDevice, _explained
+from tunnel.drivers.tun import TunDevice, _explained
 from tunnel.errors import OperatorError, UsageError
+from tunnel.wire.virtio import GSO_UDP, VIRTIO_LENGTH
 
 SO_NO_CHECK, UDP_SEGMENT = 11, 103
-GSO_UDP_L4 = 5
-"""VIRTIO_NET_HDR_GSO_UDP_L4."""
 
 InNamespace = Callable[[Callable[[], None]], None]
 
@@ -69,7 +68,7 @@ def test_single_packets_pass_both_ways(in_namespace: InNamespace, offload: bool)
     def check() -> None:
         tun = TunDevice("pt0", offload=offload)
         assert tun.has_header == offload
-        header, area = bytearray(HEADER), bytearray(65_535)
+        header, area = bytearray(VIRTIO_LENGTH), bytearray(65_535)
         buffers = [header, area] if offload else [area]
         assert tun.read_packet(buffers) == -1
         configure_interface("pt0", ["10.7.0.1/24"], 1280)
@@ -77,7 +76,7 @@ def test_single_packets_pass_both_ways(in_namespace: InNamespace, offload: bool)
             inner.bind(("10.7.0.1", 9))
             inner.settimeout(10)
             inner.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
-            before = bytes(HEADER) if offload else b""
+            before = bytes(VIRTIO_LENGTH) if offload else b""
             assert tun.write([packet(b"in"), bytearray(packet(b"and"))]) == 2
             assert tun.write_packet(before + packet(b"again"))
             assert [inner.recv(99) for _ in range(3)] == [b"in", b"and", b"again"]
@@ -102,7 +101,7 @@ def test_superpackets_pass_both_ways(in_namespace: InNamespace, uso: bool) -> No
         if not tun.has_uso and uso:
             pytest.skip("this kernel has no USO")
         configure_interface("pt0", ["10.7.0.1/24"], 1280)
-        header, area = bytearray(HEADER), bytearray(65_535)
+        header, area = bytearray(VIRTIO_LENGTH), bytearray(65_535)
         sent = [bytes([i]) * 1000 for i in range(20)] + [b"short"]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
             inner.bind(("10.7.0.1", 9))
@@ -113,8 +112,12 @@ def test_superpackets_pass_both_ways(in_namespace: InNamespace, uso: bool) -> No
             while (length := tun.read_packet([header, area])) >= 0:
                 lengths.append(length)
             assert lengths == ([28 + 20_005] if uso else [1028] * 20 + [33])
+            inner.sendto(b"".join(sent), ("10.7.0.2", 9))
+            packets = tun.read(1 if uso else 99)
+            assert [packet[28:] for packet in packets] == sent
+            assert all(is_complete(packet) for packet in packets)
             if uso:
-                assert header[1] == GSO_UDP_L4
+                assert header[1] == GSO_UDP
                 assert struct.unpack_from("=H", header, 4) == (1000,)
                 area[12:16], area[16:20] = area[16:20], area[12:16]
                 assert tun.write_packet(header + area[: lengths[0]])
@@ -122,6 +125,13 @@ def test_superpackets_pass_both_ways(in_namespace: InNamespace, uso: bool) -> No
         assert not tun.drops
 
     in_namespace(check)
+
+
+def is_complete(packet: bytes) -> bool:
+    """Whether the checksum of a UDP packet in IPv4 is right."""
+    pseudo = packet[12:20] + struct.pack(">HH", 17, len(packet) - 20)
+    words = pseudo + packet[20:] + bytes(len(packet) % 2)
+    return sum(struct.unpack(f">{len(words) // 2}H", words)) % 0xFFFF == 0
 
 
 USO = 0x60
@@ -222,7 +232,7 @@ def test_an_interface_that_somebody_deletes(in_namespace: InNamespace) -> None:
         assert select.select([tun], [], [], 10)[0]
         assert tun.write([packet(b"too late")]) == 0
         with pytest.raises(OperatorError, match="pt0 was deleted"):
-            tun.read_packet([bytearray(HEADER), bytearray(99)])
+            tun.read_packet([bytearray(VIRTIO_LENGTH), bytearray(99)])
         tun.close()
 
     in_namespace(check)

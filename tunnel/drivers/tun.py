@@ -1,15 +1,8 @@
 """The TUN interface, through python-pytun.
 
-With offloads every packet has a ``struct virtio_net_hdr`` before it, in host byte order
-(<linux/virtio_net.h>), and one read brings up to 64 KiB, a *superpacket*: what TCP, or UDP with
-UDP_SEGMENT, would send as many packets of one size, its checksum left to us::
-
-    0       1          2            4           6               8                10
-    +-------+----------+------------+-----------+---------------+----------------+--------
-    | flags | gso_type | hdr_length | gso_size  | checksum_from | checksum_field | packet
-    +-------+----------+------------+-----------+---------------+----------------+--------
-
-The kernel takes such packets as well.
+With offloads every packet has a virtio header before it (`wire.virtio`), and one read brings up to
+64 KiB, a superpacket, its checksum left to us: what TCP, or UDP with UDP_SEGMENT, would otherwise
+send as many packets of one size. The kernel takes such packets as well.
 """
 
 from __future__ import annotations
@@ -28,12 +21,11 @@ from typing import Any
 import pytun
 
 from tunnel.core.machine import Buffer
-from tunnel.errors import OperatorError, UsageError
+from tunnel.errors import Malformed, OperatorError, UsageError
+from tunnel.wire.segment import cut_superpacket
+from tunnel.wire.virtio import NO_VIRTIO, VIRTIO_LENGTH
 
 log = logging.getLogger(__name__)
-
-HEADER = 10
-"""Bytes of the virtio header, where there is one: the kernel's default (TUNGETVNETHDRSZ)."""
 
 # <linux/if_tun.h>: not in pytun
 _TUNSETOFFLOAD = 0x400454D0
@@ -45,7 +37,7 @@ _FIRST_FREE = "punchtun%d"
 """The kernel puts in the lowest number that is free."""
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,15}")
 _PACKET = 65_535
-_NOTHING_SPECIAL = bytes(HEADER)
+_BUFFERS = [memoryview(bytearray(VIRTIO_LENGTH)), memoryview(bytearray(_PACKET))]
 _DROPPED = (errno.EAGAIN, errno.EINVAL, errno.EIO, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE)
 
 
@@ -71,7 +63,7 @@ class TunDevice:
         """Whether `read_packet` and `write_packet` have a virtio header before the packet."""
         self.has_uso = offloads == _TCP_AND_UDP
         """Whether it may bring superpackets of UDP."""
-        self._header = HEADER if self.has_header else 0
+        self._header = VIRTIO_LENGTH if self.has_header else 0
         self.name: str = self._device.name
         self.index = socket.if_nametoindex(self.name)
         """What the kernel calls it, also in netlink messages."""
@@ -86,31 +78,32 @@ class TunDevice:
         os.set_inheritable(self._file, False)
 
     def read(self, budget: int) -> list[bytes]:
-        """The packets the kernel routed here, `budget` at most. Raises OperatorError if somebody
-        deleted the interface."""
-        if self.has_header:
-            raise NotImplementedError("superpackets have to be cut: use read_packet")
+        """The packets the kernel routed here, of `budget` reads at most; superpackets come as the
+        packets they stand for. Raises OperatorError if somebody deleted the interface."""
         packets: list[bytes] = []
-        try:
-            while len(packets) < budget:
-                packets.append(os.read(self._file, _PACKET))
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._note_read_error(error)
+        for _ in range(budget):
+            length = self.read_packet(_BUFFERS if self.has_header else _BUFFERS[1:])
+            if length < 0:
+                break
+            packet = bytes(_BUFFERS[1][:length])
+            try:
+                packets += cut_superpacket(_BUFFERS[0], packet) if self.has_header else [packet]
+            except Malformed as error:
+                self.drops[str(error)] += 1
         return packets
 
     def write(self, packets: Iterable[Buffer]) -> int:
         """Hands packets to the kernel as received. How many it took; the others (interface down,
         not an IP packet, no memory) are dropped and counted."""
         if self.has_header:
-            packets = [_NOTHING_SPECIAL + packet for packet in packets]
+            packets = [NO_VIRTIO + packet for packet in packets]
         return sum([self.write_packet(packet) for packet in packets])
 
     def read_packet(self, buffers: Sequence[bytearray | memoryview]) -> int:
-        """The next packet, which may be a superpacket, into `buffers`: the first of HEADER bytes
-        if `has_header`, then room for 65,535. Its length without the header; -1: nothing is there,
-        or it was lost and counted. Raises OperatorError if somebody deleted the interface."""
+        """The next packet, which may be a superpacket, into `buffers`: first, if `has_header`, the
+        virtio header, VIRTIO_LENGTH bytes, then room for 65,535. Its length without the header;
+        -1: nothing is there, or it was lost and counted. Raises OperatorError if somebody deleted
+        the interface."""
         try:
             return os.readv(self._file, buffers) - self._header
         except BlockingIOError:
@@ -120,8 +113,8 @@ class TunDevice:
             return -1
 
     def write_packet(self, packet: Buffer) -> bool:
-        """Hands a packet to the kernel as received, after its HEADER if `has_header`. False if it
-        was dropped and counted, see `write`."""
+        """Hands a packet to the kernel as received, its virtio header before it if `has_header`.
+        False if it was dropped and counted, see `write`."""
         try:
             os.write(self._file, packet)
             return True
