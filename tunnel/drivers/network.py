@@ -63,10 +63,13 @@ class LocalNetwork(NamedTuple):
     routes: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
 
-def configure_interface(name: str, addresses: Sequence[str], mtu: int) -> list[str]:
+def configure_interface(
+    name: str, addresses: Sequence[str], mtu: int, *, gso_max_size: int | None = None
+) -> list[str]:
     """Gives interface `name` its addresses ("10.1.2.3/24", "fd…::1/64") and its MTU (bytes) and
     brings it up. The addresses it has now: IPv6 ones are left out where IPv6 is switched off.
-    Raises OperatorError."""
+    `gso_max_size` is how many bytes a superpacket may have, 65,536 at most; where the kernel does
+    not take it, that is logged. Raises OperatorError."""
     parsed = [_parsed(address) for address in addresses]
     # No link-local address: it would talk (router solicitations, MLD) into the tunnel unasked.
     with contextlib.suppress(OSError):
@@ -75,6 +78,8 @@ def configure_interface(name: str, addresses: Sequence[str], mtu: int) -> list[s
     with _netlink(f"configure {name}") as netlink:
         index = _index(name)
         netlink.link("set", index=index, mtu=mtu)
+        if gso_max_size is not None:
+            _limit_superpackets(netlink, index, name, gso_max_size)
         for address in parsed:
             try:
                 _add_address(netlink, index, address)
@@ -243,6 +248,15 @@ def _add_address(netlink: Any, index: int, address: _Address) -> None:
     except _netlink_error() as error:
         if error.code != errno.EEXIST:
             raise
+
+
+def _limit_superpackets(netlink: Any, index: int, name: str, size: int) -> None:
+    """IPv4's too: up to 65,536 it is one with the other (netif_set_gso_max_size). Since Linux
+    4.16."""
+    try:
+        netlink.link("set", index=index, gso_max_size=size)
+    except _netlink_error() as error:
+        log.info("%s keeps its gso_max_size: %s", name, os.strerror(error.code))
 
 
 def _index(name: str) -> int:

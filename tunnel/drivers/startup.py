@@ -43,6 +43,7 @@ from tunnel.core.membership import (
     found_network,
     invitation_id,
 )
+from tunnel.dataplane.limits import gso_max_size
 from tunnel.drivers import clock
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.join import join_network
@@ -113,7 +114,12 @@ def run_node(options: UpOptions, places: Places) -> None:
         assert state.certificate
         _refuse_clash(state.certificate, tun)
         mtu = options.mtu or TUNNEL_MTU
-        configure_interface(tun.name, [str(i) for i in state.certificate.addresses], mtu)
+        configure_interface(
+            tun.name,
+            [str(i) for i in state.certificate.addresses],
+            mtu,
+            gso_max_size=gso_max_size(mtu) if tun.has_header else None,
+        )
         config = NodeConfig(
             static=state.static,
             identity=state.identity,
