@@ -131,7 +131,7 @@ def is_complete(packet: bytes) -> bool:
     """Whether the checksum of a UDP packet in IPv4 is right."""
     pseudo = packet[12:20] + struct.pack(">HH", 17, len(packet) - 20)
     words = pseudo + packet[20:] + bytes(len(packet) % 2)
-    return sum(struct.unpack(f">{len(words) // 2}H", words)) % 0xFFFF == 0
+    return bool(sum(struct.unpack(f">{len(words) // 2}H", words)) % 0xFFFF == 0)
 
 
 USO = 0x60
