@@ -35,6 +35,8 @@ from tunnel.wire.virtio import NO_VIRTIO, VIRTIO, VIRTIO_LENGTH
 
 START = 64
 """Where the first payload is opened to: room for a virtio header before its packet."""
+MOST_FRAMES = 128
+"""In one arrival: UDP_GRO puts at most 64 together."""
 _PLACE = 0xFF00
 _ONE = Struct("<QQ")
 
@@ -134,15 +136,15 @@ class Opener:
         aead, key = direction
         decrypt, null, adlen = aead.decrypt, aead.null, aead.associated_length
         count, slot = run.frames, run.slot
-        which = offset, stride, aead.nonce_offset
-        frames, ciphertexts, nonces = self._slots.get(which) or self._reach(which)
         rest = last_length - HEADER_LENGTH
         sealed = size - HEADER_LENGTH if count > 1 else rest
         if rest < aead.tag_length or sealed < aead.tag_length:
             return -1
         target = self._opened_pointer + START
-        c, a, n = ciphertexts[slot], frames[slot], nonces[slot]
-        if decrypt(target, null, null, c, sealed, a, adlen, n, key):
+        a = self._area_pointer + (offset + slot * stride)
+        if decrypt(
+            target, null, null, a + HEADER_LENGTH, sealed, a, adlen, a + aead.nonce_offset, key
+        ):
             return -1
         if count == 1:
             return sealed - aead.tag_length
@@ -154,6 +156,10 @@ class Opener:
         if around + count * cut > LARGEST_PACKET + TRAIN_OVERHEAD:
             return -2
         end = START + cut
+        which = offset, stride, aead.nonce_offset
+        frames, ciphertexts, nonces = self._slots.get(which) or self._reach(which)
+        if slot + count > len(frames):
+            return -2
         spoiled = opened[end : end + around]
         targets = self._places.get(cut) or self._place(cut)
         last = slot + count - 1
@@ -250,7 +256,9 @@ class Opener:
         """Of each frame: where its header, its ciphertext and its nonce are."""
         offset, stride, nonce_offset = which
         count = max(1, (len(self._area) - offset) // stride)
-        frames = [self._area_pointer + offset + slot * stride for slot in range(min(count, 1024))]
+        frames = [
+            self._area_pointer + offset + slot * stride for slot in range(min(count, MOST_FRAMES))
+        ]
         slots = (
             frames,
             [frame + HEADER_LENGTH for frame in frames],

@@ -33,7 +33,7 @@ V = TypeVar("V")
 LARGEST_PACKET = 65_535
 BASE = 64
 """Where the superpacket begins in its buffer: room for the train's 4 bytes, and aligned."""
-MAX_TABLES = 64
+MAX_TABLES = 128
 """Sizes for which pointers are kept. A flow has one or two."""
 _BUNDLE = BASE + LARGEST_PACKET + 513
 

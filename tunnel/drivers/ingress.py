@@ -25,7 +25,7 @@ from tunnel.wire.train import TRAIN, TRAIN_OVERHEAD
 from tunnel.wire.virtio import GSO_UDP, NO_VIRTIO, VIRTIO_LENGTH
 
 RECEIVE_BUDGET = 16
-"""Receive calls a turn, each up to 64 KiB: a millisecond."""
+"""Arrivals a turn, each up to 64 KiB: a millisecond."""
 FIRST_PACKET = 0x40
 
 
@@ -42,19 +42,16 @@ class Ingress:
 
     def read_socket(self, number: int, socket: UdpSocket, now: float) -> bool:
         """To be called when socket `number` is readable; whether there was anything."""
-        taken = 0
-        while taken < RECEIVE_BUDGET:
-            datagrams = socket.receive_arrival()
-            if datagrams is None:
-                break
-            taken += 1
+        has_taken = False
+        for datagrams in socket.arrivals(RECEIVE_BUDGET):
+            has_taken = True
             self._take(datagrams, number, now)
         if self._must_settle:
             self._must_settle = False
             self._loop.settle(now)
-        elif taken:
+        elif has_taken:
             self._loop.settle_soon(now)
-        return taken > 0
+        return has_taken
 
     def _take(self, datagrams: Datagrams, local: int, now: float) -> None:
         offset, stride, size, length, source = datagrams
