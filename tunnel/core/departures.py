@@ -55,21 +55,23 @@ class Departures:
     ) -> Departure | None:
         """Leave to send so many frames, which stand for packets of at most `size` bytes or hold so
         many bytes of packets; `total` in all. They must be sent: what is reserved is gone."""
-        if not peer.traversal.routes(now):
+        traversal = peer.traversal
+        endpoints = traversal.take_routes(total, now)
+        if not endpoints:
             return None
+        best = traversal.best
+        if len(endpoints) > 1 and frames > MOST_KEPT and best and not best.is_doubtful(now):
+            # Its own load makes an echo late. Copies of it would be a load for the relay as well.
+            endpoints = (best.endpoint,)
         if size > SMALLEST:
-            limit = peer.note_large(now)
+            peer.mtu.note_large(traversal, now)
+            limit = peer.mtu.limit_of(traversal, endpoints)
             if limit is not None and size > limit:
                 return None
         reserved = peer.session.reserve(frames, now)
         if reserved is None:
             return None
-        peer.traversal.note_activity(now)
-        endpoints = peer.traversal.take_routes(total, now)
-        best = peer.traversal.best
-        if frames > MOST_KEPT and best is not None and not best.is_doubtful(now):
-            # Its own load makes an echo late. Copies of it would be a load for the relay as well.
-            endpoints = (best.endpoint,)
+        traversal.note_activity(now)
         return Departure(peer, *reserved, endpoints)
 
     def address(self, departure: Departure, data: Buffer, size: int, now: float) -> list[Transmit]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tunnel.core.checks import Outgoing
 from tunnel.core.machine import RandomBytes, draw_number, earliest
 from tunnel.core.path import RELAYED, Path
@@ -26,13 +28,17 @@ class MtuDiscovery:
     def limit(self, traversal: Traversal, now: float) -> int | None:
         """Bytes of the largest packet that passes whole by every way it would take; None: of any
         the interface gives."""
-        routes = traversal.routes(now)
-        limits = [
-            path.mtu.limit
-            for path in (traversal.best, traversal.relay)
-            if path is not None and path.endpoint in routes
-        ]
-        return min((limit for limit in limits if limit is not None), default=None)
+        return self.limit_of(traversal, traversal.routes(now))
+
+    def limit_of(self, traversal: Traversal, routes: Sequence[Endpoint]) -> int | None:
+        """The same for these ways."""
+        least = None
+        for path in (traversal.best, traversal.relay):
+            if path is not None and path.endpoint in routes:
+                limit = path.mtu.limit
+                if limit is not None and (least is None or limit < least):
+                    least = limit
+        return least
 
     def is_settled(self, traversal: Traversal) -> bool:
         """Whether `limit` will last: it may be told to others, who remember it for minutes."""

@@ -146,6 +146,8 @@ class Path:
 
     def needs_copies(self, now: float) -> bool:
         """Whether frames should take another way as well."""
+        if not self.pending and self.suspected_at is None:
+            return self.proven_at is None
         return self.is_late(now) or self.is_doubtful(now)
 
     def is_silent(self, now: float, seconds: float) -> bool:

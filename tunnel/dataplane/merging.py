@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from struct import Struct
 
-from tunnel.dataplane.sealing import keep
-from tunnel.wire.segment import UDP, cut_headers
+from tunnel.dataplane.sealing import LARGEST_PACKET, keep
+from tunnel.wire.segment import UDP
 from tunnel.wire.train import LEFT
 from tunnel.wire.virtio import CHECKSUM_LEFT, GSO_UDP, VIRTIO, VIRTIO_LENGTH
 
@@ -52,7 +52,7 @@ class Merger:
         else:
             return None
         size = length - around
-        if size <= 0 or end - at < LEAST * length:
+        if size <= 0 or end - at < LEAST * length or end - at + around > LARGEST_PACKET:
             return None
         shape = around, size, (end - at) // length
         fields = (self._shapes.get(shape) or self._compile(shape)).unpack_from(opened, at)
@@ -65,11 +65,7 @@ class Merger:
         udp_length = opened[at + around - 4] << 8 | opened[at + around - 3]
         if alike < LEAST or udp_length != size + 8:
             return None
-        headers = opened[at : at + around]
-        headers[0] &= ~LEFT
-        opened[at : at + around] = cut_headers(
-            headers, 0, is_last=True, size=size, payload_length=alike * size
-        )
+        _lengthen(opened, at, around, (alike - 1) * size)
         opened[at + around : at + around + alike * size] = b"".join(payloads[:alike])
         begin = at - VIRTIO_LENGTH
         VIRTIO.pack_into(opened, begin, CHECKSUM_LEFT, GSO_UDP, around, size, around - 8, 6)
@@ -80,6 +76,29 @@ class Merger:
         # What has to be the same: all but identification and checksums, which are skipped.
         headers = "4s2x4s2x14s2x" if around == 28 else "46s2x"
         return keep(self._shapes, shape, Struct("=" + f"{headers}{size}s" * count))
+
+
+def _lengthen(opened: bytearray, at: int, around: int, more: int) -> None:
+    """By so many bytes: the IP and UDP headers of a packet, and the sums that hold their lengths
+    (RFC 1624). 2 µs; `cut_headers` does the same for any headers in 6."""
+    if around == 28:
+        opened[at] = 0x45
+        _add(opened, at + 2, more)
+        checksum = ~(opened[at + 10] << 8 | opened[at + 11]) & 0xFFFF
+        checksum = ~((checksum + more - 1) % 0xFFFF + 1)
+        opened[at + 10 : at + 12] = (checksum & 0xFFFF).to_bytes(2, "big")
+    else:
+        opened[at] &= ~LEFT
+        _add(opened, at + 4, more)
+    udp = at + around - 8
+    _add(opened, udp + 4, more)
+    left = opened[udp + 6] << 8 | opened[udp + 7]
+    opened[udp + 6 : udp + 8] = ((left + more - 1) % 0xFFFF + 1).to_bytes(2, "big")
+
+
+def _add(opened: bytearray, at: int, more: int) -> None:
+    length = (opened[at] << 8 | opened[at + 1]) + more
+    opened[at : at + 2] = length.to_bytes(2, "big")
 
 
 def _count_alike(*fields: tuple[bytes, ...]) -> int:

@@ -9,6 +9,8 @@ is the specification.
 
 from __future__ import annotations
 
+from struct import Struct
+
 from tunnel.core.departures import Departure
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
@@ -19,23 +21,33 @@ from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.tun import TunDevice
 from tunnel.errors import Malformed
 from tunnel.noise.sodium import make_pointer
-from tunnel.wire.segment import cut_superpacket, transport_of
+from tunnel.wire.segment import CHECKSUM_FIELDS, cut_superpacket
 from tunnel.wire.train import LEFT, MAX_SEGMENTS, pack_train, split_bundle
 from tunnel.wire.transport import HEADER_LENGTH
-from tunnel.wire.virtio import CHECKSUM_LEFT, VIRTIO, VIRTIO_LENGTH
+from tunnel.wire.virtio import CHECKSUM_LEFT, GSO_NONE, GSO_UDP, NO_VIRTIO, VIRTIO, VIRTIO_LENGTH
 
 PACKET_BUDGET = 128
 TRAIN_BUDGET = 8
 """Packets, and superpackets, taken from the interface in one turn, so that what arrives, and the
 timers, have theirs: 8 superpackets are half a millisecond."""
-_FIELDS = {6: 16, 17: 6}
-"""Where TCP and UDP have their checksum."""
+FIRST_IPV6 = 0x60
+_IPV4, _IPV6 = Struct("=B8xB6x4s"), Struct("=B5xB17x16s")
+"""First byte, protocol, destination."""
+_RESTORABLE = {
+    first << 8 | protocol: bytearray(VIRTIO.pack(CHECKSUM_LEFT, GSO_NONE, 0, 0, start, field))
+    for protocol, field in CHECKSUM_FIELDS.items()
+    for first, start in [(0x40 + words, words * 4) for words in range(5, 16)]
+    + [(first, 40) for first in range(0x60, 0x70)]
+}
+"""First byte and protocol → the virtio header of a packet whose checksum is where the receiver will
+look for it."""
 
 
 class Egress:
     def __init__(self, node: Node, tun: TunDevice, loop: MachineLoop) -> None:
         self._node = node
         self._departures = node.departures
+        self._find = node.departures.find
         self._tun = tun
         self._loop = loop
         self._must_settle = False
@@ -80,34 +92,30 @@ class Egress:
     # Bundles
 
     def _gather(self, length: int, now: float) -> None:
-        source = self._sealer.source
-        first = source[BASE]
-        peer = self._find_peer(first)
-        if peer is not None and self._virtio[0] & CHECKSUM_LEFT:
-            if self._can_restore(first):
+        source, virtio = self._sealer.source, self._virtio
+        # One call of struct for all that is asked of a packet: 0.2 µs instead of 0.8.
+        if source[BASE] < FIRST_IPV6:
+            first, protocol, destination = _IPV4.unpack_from(source, BASE)
+        else:
+            first, protocol, destination = _IPV6.unpack_from(source, BASE)
+        peer = self._find(destination)
+        if virtio != NO_VIRTIO:
+            if virtio == _RESTORABLE.get(first << 8 | protocol):
                 source[BASE] = first | LEFT
             else:
-                peer = None  # It is completed here.
-        if peer is not self._peer or self._length + length > self._capacity:
+                peer = None  # The receiver could not tell where the checksum belongs.
+        begin = self._length
+        if peer is not self._peer or begin + length > self._capacity:
             self._seal_bundle(now)
             if peer is None:
                 self._send_bundles(now)
                 self._send_plainly(length, now)
                 return
             self._peer, self._capacity = peer, self._departures.capacity(peer, now)
-        end = self._length + length
-        self._sealer.bundle[self._length : end] = self._sealer.packet[:length]
-        self._length = end
+            begin = 0
+        self._length = end = begin + length
+        self._sealer.bundle[begin:end] = self._sealer.packet[:length]
         self._packets += 1
-
-    def _can_restore(self, first: int) -> bool:
-        """Whether the receiver can tell from the packet where its checksum belongs."""
-        _, _, _, _, start, field = VIRTIO.unpack(self._virtio)
-        if first >> 4 == 4:
-            header_length, protocol = (first & 15) * 4, self._sealer.source[BASE + 9]
-        else:
-            header_length, protocol = 40, self._sealer.source[BASE + 6]
-        return bool(start == header_length and _FIELDS.get(protocol) == field)
 
     def _seal_bundle(self, now: float) -> None:
         peer, length, packets = self._peer, self._length, self._packets
@@ -149,17 +157,15 @@ class Egress:
     # Trains
 
     def _send_superpacket(self, length: int, now: float) -> None:
-        flags, _, _, size, start, _ = VIRTIO.unpack(self._virtio)
-        try:
-            _, transport, end = transport_of(self._sealer.packet[:length])
-        except Malformed:
-            self._send_plainly(length, now)
-            return
+        flags, kind, _, size, start, _ = VIRTIO.unpack(self._virtio)
+        source = self._sealer.source
+        # The kernel knows where its own headers are; `transport_of` would take 2 µs to find them.
+        end = start + (8 if kind == GSO_UDP else (source[BASE + start + 12] >> 4) * 4)
         segments = -(-(length - end) // size) if size else 0
-        peer = self._find_peer(self._sealer.source[BASE])
-        is_train = flags & CHECKSUM_LEFT and start == transport and 0 < segments <= MAX_SEGMENTS
+        which = _IPV4 if source[BASE] < FIRST_IPV6 else _IPV6
+        peer = self._find(which.unpack_from(source, BASE)[2])
         departure = None
-        if peer is not None and is_train:
+        if peer is not None and flags & CHECKSUM_LEFT and 0 < segments <= MAX_SEGMENTS:
             departure = self._departures.reserve(peer, segments, end + size, length, now)
         if peer is None or departure is None:
             self._send_plainly(length, now)
@@ -176,12 +182,6 @@ class Egress:
         self._departures.note_sent(peer, segments, length + (segments - 1) * end)
 
     # Both
-
-    def _find_peer(self, first: int) -> Peer | None:
-        source = self._sealer.source
-        if first >> 4 == 4:
-            return self._departures.find(bytes(source[BASE + 16 : BASE + 20]))
-        return self._departures.find(bytes(source[BASE + 24 : BASE + 40]))
 
     def _send(self, departure: Departure, data: memoryview, size: int, now: float) -> None:
         transmits = self._departures.address(departure, data, size, now)
