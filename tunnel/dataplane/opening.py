@@ -37,18 +37,21 @@ START = 64
 """Where the first payload is opened to: room for a virtio header before its packet."""
 MOST_FRAMES = 128
 """In one arrival: UDP_GRO puts at most 64 together."""
-_PLACE = 0xFF00
+_PLACE, _STEP = 0xFF00, 0x100
 _ONE = Struct("<QQ")
 
 
 class Run(NamedTuple):
-    """Frames of one keypair in consecutive slots, with consecutive counters and places."""
+    """Frames of one keypair in consecutive slots, with consecutive counters."""
 
     receiver: int
     counter: int
     place: int
+    """Of the first. Of a train, those of the others follow it; else all are 0."""
     slot: int
     frames: int
+    is_train: bool
+    """Of one frame: undecided."""
 
 
 class Opener:
@@ -57,7 +60,7 @@ class Opener:
     def __init__(self, area: bytearray, pointer: Pointer) -> None:
         """`area`: where datagrams arrive."""
         self._area = area
-        self.opened = bytearray(START + LARGEST_PACKET * 2)
+        self.opened = bytearray(START + max(LARGEST_PACKET * 2, len(area)))
         self.view = memoryview(self.opened)
         self._area_pointer = pointer(area)
         self._opened_pointer = pointer(self.opened)
@@ -81,13 +84,14 @@ class Opener:
         firsts, counters = words[0::2], words[1::2]
         first, counter = firsts[0], counters[0]
         # One comparison for all of them: 45 frames take 3 µs, one by one 20.
-        if (
-            first & 0xFFFF00FF == TRANSPORT
-            and ((first & _PLACE) >> 8) + count <= MAX_SEGMENTS
-            and counters == tuple(range(counter, counter + count))
-            and firsts == tuple(range(first, first + (count << 8), 256))
-        ):
-            return [Run(first >> 32, counter, (first & _PLACE) >> 8, 0, count)]
+        if first & 0xFFFF00FF == TRANSPORT and counters == tuple(range(counter, counter + count)):
+            place = (first & _PLACE) >> 8
+            step = firsts[1] - first
+            is_train = step == _STEP and place + count <= MAX_SEGMENTS
+            if (is_train and firsts == tuple(range(first, first + count * _STEP, _STEP))) or (
+                not place and firsts == (first,) * count
+            ):
+                return [Run(first >> 32, counter, place, 0, count, is_train)]
         return self._find_each(firsts, counters)
 
     def _find_one(self, offset: int, length: int, slot: int) -> list[Run]:
@@ -96,24 +100,25 @@ class Opener:
         first, counter = _ONE.unpack_from(self._area, offset)
         if first & 0xFFFF00FF != TRANSPORT:
             return []
-        return [Run(first >> 32, counter, (first & _PLACE) >> 8, slot, 1)]
+        return [Run(first >> 32, counter, (first & _PLACE) >> 8, slot, 1, False)]
 
     def _find_each(self, firsts: tuple[int, ...], counters: tuple[int, ...]) -> list[Run]:
         runs: list[Run] = []
-        expected = None
-        begin = 0
+        expected, before = -1, 0
         for slot, (first, counter) in enumerate(zip(firsts, counters, strict=True)):
-            place = (first & _PLACE) >> 8
             if first & 0xFFFF00FF != TRANSPORT:
-                expected = None
+                expected = -1
                 continue
+            place = (first & _PLACE) >> 8
             # Place 0 begins a train, or is no train at all.
-            if (first, counter) == expected and place:
-                runs[-1] = runs[-1]._replace(frames=slot - begin + 1)
+            is_train = place != 0
+            step = _STEP if is_train else 0
+            last = runs[-1] if runs and counter == expected and first == before + step else None
+            if last is not None and (last.frames == 1 or last.is_train == is_train):
+                runs[-1] = last._replace(frames=last.frames + 1, is_train=is_train)
             else:
-                runs.append(Run(first >> 32, counter, place, slot, 1))
-                begin = slot
-            expected = (first + 256, counter + 1)
+                runs.append(Run(first >> 32, counter, place, slot, 1, is_train))
+            expected, before = counter + 1, first
         return runs
 
     # Opening
@@ -127,9 +132,10 @@ class Opener:
         run: Run,
         last_length: int,
     ) -> int:
-        """Open the frames of `run`; the last is `last_length` bytes long, the others `size`.
+        """Open a frame, or those of a train; the last is `last_length` bytes long, the others
+        `size`.
 
-        The number of bytes from `START` on: of a single frame its payload, of several a train's
+        The number of bytes from `START` on: of a single frame its payload, of several the train's
         block and all their segments. -1: not authentic, all of it or a part; -2: authentic, but no
         train.
         """
@@ -180,35 +186,66 @@ class Opener:
         opened[end : end + around] = spoiled
         return (count - 1) * cut + rest - aead.tag_length
 
-    def finish_train(self, run: Run, length: int) -> tuple[int, int, int]:
-        """After `open_run` gave `length` for frames of a train: write the virtio header and what
-        the cut changed into the superpacket. Where it begins in `opened`, virtio header included,
-        where it ends, and the number of packets it stands for. Raises Malformed."""
+    def open_series(
+        self,
+        direction: Direction,
+        offset: int,
+        stride: int,
+        size: int,
+        run: Run,
+        last_length: int,
+    ) -> bool:
+        """Open frames that are no train: the payload of each goes `size` bytes behind that of the
+        one before it, from `START` on, and is as much shorter than the frame as header and tag are
+        long. False: not authentic, all of them or a part."""
+        aead, key = direction
+        decrypt, null, adlen = aead.decrypt, aead.null, aead.associated_length
+        sealed, rest = size - HEADER_LENGTH, last_length - HEADER_LENGTH
+        if rest < aead.tag_length or sealed < aead.tag_length:
+            return False
+        target = self._opened_pointer + START
+        frame = self._area_pointer + (offset + run.slot * stride)
+        nonce_offset, failed = aead.nonce_offset, 0
+        for _ in range(run.frames - 1):
+            nonce = frame + nonce_offset
+            failed |= decrypt(
+                target, null, null, frame + HEADER_LENGTH, sealed, frame, adlen, nonce, key
+            )
+            target += size
+            frame += stride
+        nonce = frame + nonce_offset
+        failed |= decrypt(target, null, null, frame + HEADER_LENGTH, rest, frame, adlen, nonce, key)
+        return not failed
+
+    def finish_train(self, place: int, frames: int, at: int, length: int) -> tuple[int, int]:
+        """After frames of a train, the first with this place, were opened to `at`, `length` bytes
+        in all: write the virtio header and what the cut changed into the superpacket. Where it
+        begins in `opened`, virtio header included, and where it ends. Raises Malformed."""
         opened = self.opened
-        begin = START + TRAIN_OVERHEAD
-        end = START + length
-        if opened[START] != TRAIN or not opened[begin] & LEFT:
+        begin = at + TRAIN_OVERHEAD
+        end = at + length
+        if length <= TRAIN_OVERHEAD or opened[at] != TRAIN or not opened[begin] & LEFT:
             raise Malformed("train header")
-        size, last = opened[START + 2] << 8 | opened[START + 3], opened[START + 1]
+        size, last = opened[at + 2] << 8 | opened[at + 3], opened[at + 1]
         opened[begin] &= ~LEFT
         _, _, headers_length = transport_of(self.view[begin:end])
         payload = length - TRAIN_OVERHEAD - headers_length
-        ends = run.place + run.frames - 1
+        ends = place + frames - 1
         is_last = ends == last
-        full = run.frames * size
+        full = frames * size
         if ends > last or not size or not full - size < payload <= full:
             raise Malformed("segment length")
         if not is_last and payload != full:
             raise Malformed("place in the train")
         body = begin + headers_length
         headers = cut_headers(
-            opened[begin:body], run.place, is_last=is_last, size=size, payload_length=payload
+            opened[begin:body], place, is_last=is_last, size=size, payload_length=payload
         )
         opened[begin:body] = headers
         virtio = describe_run(headers, size, payload)
         begin -= VIRTIO_LENGTH
         VIRTIO.pack_into(opened, begin, *virtio)
-        return begin, end, run.frames
+        return begin, end
 
     def prepare_packet(self, begin: int, end: int) -> tuple[int, int]:
         """The IP packet of a bundle at `begin` in `opened`, which ends by `end`: write a virtio

@@ -7,7 +7,6 @@ one through `Node.receive_datagrams`, which is the specification.
 
 from __future__ import annotations
 
-from tunnel.core.arrivals import Arrival
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
 from tunnel.dataplane.merging import Merger
@@ -22,6 +21,7 @@ from tunnel.noise.sodium import make_pointer
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.segment import cut_superpacket
 from tunnel.wire.train import TRAIN, TRAIN_OVERHEAD
+from tunnel.wire.transport import HEADER_LENGTH
 from tunnel.wire.virtio import GSO_UDP, NO_VIRTIO, VIRTIO_LENGTH
 
 RECEIVE_BUDGET = 16
@@ -78,44 +78,70 @@ class Ingress:
         arrival = self._arrivals.find(run.receiver, local, now)
         if arrival is None:
             return False
-        length = self._opener.open_run(arrival.key, offset, stride, size, run, last_length)
-        if length < 0:
-            return False
+        where = offset, stride, size, run, last_length
+        length = 0
+        is_series = run.frames > 1 and not run.is_train
+        if is_series:
+            if not self._opener.open_series(arrival.key, *where):
+                return False
+        else:
+            length = self._opener.open_run(arrival.key, *where)
+            if length < 0:
+                return False
         total = (run.frames - 1) * size + last_length
         if not self._arrivals.accept(arrival, run.counter, run.frames, total, source, local, now):
             return self._arrivals.count_duplicates(arrival, run.counter, run.frames)
-        try:
-            self._deliver(arrival, run, length, source, local, now)
-        except Malformed as error:
-            self._node.drops[str(error)] += 1
+        if is_series:
+            around = HEADER_LENGTH + arrival.key.aead.tag_length
+            for number in range(run.frames):
+                length = (size if number < run.frames - 1 else last_length) - around
+                self._deliver(arrival.peer, START + number * size, length, 0, 1, source, local, now)
+        else:
+            place, frames = run.place, run.frames
+            self._deliver(arrival.peer, START, length, place, frames, source, local, now)
         return True
 
     def _deliver(
-        self, arrival: Arrival, run: Run, length: int, source: Endpoint, local: int, now: float
+        self,
+        peer: Peer,
+        at: int,
+        length: int,
+        place: int,
+        frames: int,
+        source: Endpoint,
+        local: int,
+        now: float,
     ) -> None:
+        """The payload at `at` of the opener's buffer."""
         if not length:
             return
-        opener, peer = self._opener, arrival.peer
-        kind = opener.opened[START]
-        if kind == TRAIN:
-            begin, end, packets = opener.finish_train(run, length)
-            self._write(peer, begin, end, packets, length - TRAIN_OVERHEAD, now)
-        elif kind < FIRST_PACKET:
-            self._must_settle = True
-            payload = bytes(opener.view[START : START + length])
-            packets_in = self._arrivals.receive_payload(peer, payload, source, now, local)
-            if packets_in:
-                self._tun.write(packets_in)
-        else:
-            at, end = START, START + length
-            while at < end and opener.opened[at]:
-                merged = self._merger.merge(at, end) if self._can_merge else None
-                if merged is not None:
-                    begin, stop, packets, at = merged
-                    self._write(peer, begin, stop, packets, stop - begin - VIRTIO_LENGTH, now)
-                    continue
-                begin, at = opener.prepare_packet(at, end)
-                self._write(peer, begin, at, 1, at - begin - VIRTIO_LENGTH, now)
+        opener = self._opener
+        kind = opener.opened[at]
+        try:
+            if kind >= FIRST_PACKET:
+                self._deliver_bundle(peer, at, at + length, now)
+            elif kind == TRAIN:
+                begin, end = opener.finish_train(place, frames, at, length)
+                self._write(peer, begin, end, frames, length - TRAIN_OVERHEAD, now)
+            else:
+                self._must_settle = True
+                payload = bytes(opener.view[at : at + length])
+                packets = self._arrivals.receive_payload(peer, payload, source, now, local)
+                if packets:
+                    self._tun.write(packets)
+        except Malformed as error:
+            self._node.drops[str(error)] += 1
+
+    def _deliver_bundle(self, peer: Peer, at: int, end: int, now: float) -> None:
+        opener, can_merge = self._opener, self._can_merge
+        while at < end and opener.opened[at]:
+            merged = self._merger.merge(at, end) if can_merge else None
+            if merged is not None:
+                begin, stop, packets, at = merged
+                self._write(peer, begin, stop, packets, stop - begin - VIRTIO_LENGTH, now)
+                continue
+            begin, at = opener.prepare_packet(at, end)
+            self._write(peer, begin, at, 1, at - begin - VIRTIO_LENGTH, now)
 
     def _write(self, peer: Peer, begin: int, end: int, packets: int, size: int, now: float) -> None:
         """The packet with its virtio header, as it lies in the opener's buffer."""
