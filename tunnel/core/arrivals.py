@@ -14,6 +14,7 @@ from tunnel.core.inbound import Inbound
 from tunnel.core.indices import IndexTable
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
+from tunnel.core.server_session import ServerSession
 from tunnel.core.session import Session
 from tunnel.noise.keypair import Keypair
 from tunnel.noise.sodium import DirectKey
@@ -29,8 +30,15 @@ class Arrival(NamedTuple):
 
 
 class Arrivals:
-    def __init__(self, indices: IndexTable[Session], peers: PeerTable, inbound: Inbound) -> None:
+    def __init__(
+        self,
+        indices: IndexTable[Session],
+        link: ServerSession,
+        peers: PeerTable,
+        inbound: Inbound,
+    ) -> None:
         self._indices = indices
+        self._link = link
         self._peers = peers
         self._inbound = inbound
 
@@ -45,6 +53,10 @@ class Arrivals:
         if peer is None or keypair is None or keypair.receiving is None:
             return None
         return Arrival(peer, keypair, keypair.receiving)
+
+    def is_relay(self, source: Endpoint, local: int, channel: int) -> bool:
+        """Whether an envelope of that channel from there is our server's."""
+        return self._link.is_server(source, local) and self._peers.has_channel(channel)
 
     def accept(
         self,

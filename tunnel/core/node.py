@@ -131,7 +131,7 @@ class Node:
             outbound=self._outbound,
         )
         self.departures = Departures(self.peers, self._outbound)
-        self.arrivals = Arrivals(indices, self.peers, self._inbound)
+        self.arrivals = Arrivals(indices, link, self.peers, self._inbound)
         for known in config.known_peers:
             try:
                 self.peers.remember(known.certificate, known.endpoints)

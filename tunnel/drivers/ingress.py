@@ -8,6 +8,7 @@ one through `Node.receive_datagrams`, which is the specification.
 from __future__ import annotations
 
 from tunnel.core.node import Node
+from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.dataplane.merging import Merger
 from tunnel.dataplane.opening import START, Opener, Run
@@ -19,6 +20,7 @@ from tunnel.drivers.udp_receive import Arrival as Datagrams
 from tunnel.errors import Malformed
 from tunnel.noise.sodium import make_pointer
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.relay import RELAY, RELAY_HEADER, RELAY_HEADER_LENGTH
 from tunnel.wire.segment import cut_superpacket
 from tunnel.wire.train import TRAIN, TRAIN_OVERHEAD
 from tunnel.wire.transport import HEADER_LENGTH
@@ -58,6 +60,15 @@ class Ingress:
         if not length:
             self._take_plainly([b""], source, local, now)
             return
+        frames = datagrams
+        if AREA[offset] == RELAY and min(length, size) > RELAY_HEADER_LENGTH:
+            _, channel = RELAY_HEADER.unpack_from(AREA, offset)
+            if not self._arrivals.is_relay(source, local, channel):
+                self._take_slots(datagrams, 0, -(-length // stride), local, now)
+                return
+            envelope = RELAY_HEADER_LENGTH
+            frames = offset + envelope, stride, size - envelope, length - envelope, RELAYED
+            offset, stride, size, length, source = frames
         count = -(-length // stride)
         taken = 0
         for run in self._opener.find_runs(offset, stride, length):
@@ -65,8 +76,9 @@ class Ingress:
                 self._take_slots(datagrams, taken, run.slot, local, now)
             taken = run.slot + run.frames
             last = size if taken < count else length - (count - 1) * stride
-            if not self._open(datagrams, run, last, local, now):
+            if not self._open(frames, run, last, local, now):
                 self._take_slots(datagrams, run.slot, taken, local, now)
+        count = -(-datagrams[3] // stride)
         if taken < count:
             self._take_slots(datagrams, taken, count, local, now)
 
