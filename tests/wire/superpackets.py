@@ -167,9 +167,12 @@ def extensions(draw: st.DrawFn, protocol: int) -> tuple[int, bytes]:
     return (kinds[0] if kinds else protocol), chain
 
 
+SIZES = st.one_of(st.integers(1, 1500), st.sampled_from([1, 2, 1000, 8900, 30000]))
+
+
 @st.composite
 def superpackets(
-    draw: st.DrawFn, *, most: int = 40, sizes: st.SearchStrategy[int] | None = None
+    draw: st.DrawFn, *, most: int = 40, sizes: st.SearchStrategy[int] = SIZES
 ) -> Superpacket:
     """At least two segments and at most `most`, unless they do not fit into 64 KiB."""
     version, protocol = draw(st.sampled_from([4, 6])), draw(st.sampled_from([TCP, UDP]))
@@ -182,9 +185,7 @@ def superpackets(
     if protocol == TCP:
         option = draw(st.one_of(st.just(b""), octets(12), octets(4), octets(40)))
         shape = replace(shape, tcp_options=option)
-    size = draw(
-        sizes or st.one_of(st.integers(1, 1500), st.sampled_from([1, 2, 1000, 8900, 30000]))
-    )
+    size = draw(sizes)
     last = draw(st.integers(1, most - 1))
     length = last * size + draw(st.one_of(st.integers(1, size), st.just(size)))
     length = min(length, LARGEST - shape.header_length)

@@ -27,18 +27,32 @@ from typing import Any, NamedTuple
 
 from tunnel.dataplane.aead import Direction, Pointer
 from tunnel.dataplane.sealing import LARGEST_PACKET, keep
+from tunnel.dataplane.train import TRAIN_SEGMENTS
 from tunnel.errors import Malformed
-from tunnel.wire.segment import cut_headers, describe_run, transport_of
+from tunnel.wire.segment import (
+    CHECKSUM_FIELDS,
+    HEADER_LENGTHS,
+    cut_headers,
+    declared_length,
+    describe_run,
+    transport_of,
+)
 from tunnel.wire.train import LEFT, MAX_SEGMENTS, TRAIN, TRAIN_OVERHEAD
 from tunnel.wire.transport import HEADER_LENGTH, TRANSPORT
-from tunnel.wire.virtio import NO_VIRTIO, VIRTIO, VIRTIO_LENGTH
+from tunnel.wire.virtio import (
+    CHECKSUM_LEFT,
+    GSO_NONE,
+    NO_VIRTIO,
+    VIRTIO,
+    VIRTIO_LENGTH,
+    Virtio,
+)
 
 START = 64
 """Where the first payload is opened to: room for a virtio header before its packet."""
-MOST_FRAMES = 128
-"""In one arrival: UDP_GRO puts at most 64 together."""
 _PLACE, _STEP = 0xFF00, 0x100
 _ONE = Struct("<QQ")
+_NOTHING: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
 
 
 class Run(NamedTuple):
@@ -64,10 +78,13 @@ class Opener:
         self.view = memoryview(self.opened)
         self._area_pointer = pointer(area)
         self._opened_pointer = pointer(self.opened)
+        self._first = self._opened_pointer + START
         self._headers: dict[tuple[int, int], Struct] = {}
         self._slots: dict[tuple[int, int, int], tuple[list[Any], list[Any], list[Any]]] = {}
         self._places: dict[int, list[Any]] = {}
-        self._left: dict[tuple[int, int], bytes] = {}
+        self._left: dict[tuple[int, int], tuple[bytes, int]] = {}
+        self._around = 0
+        """Bytes of what goes before the segment, in the frames of the run opened last."""
 
     # What has arrived
 
@@ -76,7 +93,9 @@ class Opener:
         what is too short for one, are in no run: `slot` tells which are missing."""
         count = -(-length // stride)
         if count == 1:
-            return self._find_one(offset, length, 0)
+            return self._find_one(offset, length)
+        if stride < HEADER_LENGTH:
+            return []
         if length - (count - 1) * stride < HEADER_LENGTH:
             count -= 1
         shape = stride, count
@@ -84,7 +103,8 @@ class Opener:
         firsts, counters = words[0::2], words[1::2]
         first, counter = firsts[0], counters[0]
         # One comparison for all of them: 45 frames take 3 µs, one by one 20.
-        if first & 0xFFFF00FF == TRANSPORT and counters == tuple(range(counter, counter + count)):
+        is_one = counters == tuple(range(counter, counter + count))
+        if count > 1 and is_one and first & 0xFFFF00FF == TRANSPORT:
             place = (first & _PLACE) >> 8
             step = firsts[1] - first
             is_train = step == _STEP and place + count <= MAX_SEGMENTS
@@ -94,13 +114,13 @@ class Opener:
                 return [Run(first >> 32, counter, place, 0, count, is_train)]
         return self._find_each(firsts, counters)
 
-    def _find_one(self, offset: int, length: int, slot: int) -> list[Run]:
+    def _find_one(self, offset: int, length: int) -> list[Run]:
         if length < HEADER_LENGTH:
             return []
         first, counter = _ONE.unpack_from(self._area, offset)
         if first & 0xFFFF00FF != TRANSPORT:
             return []
-        return [Run(first >> 32, counter, (first & _PLACE) >> 8, slot, 1, False)]
+        return [Run(first >> 32, counter, (first & _PLACE) >> 8, 0, 1, False)]
 
     def _find_each(self, firsts: tuple[int, ...], counters: tuple[int, ...]) -> list[Run]:
         runs: list[Run] = []
@@ -117,7 +137,7 @@ class Opener:
             if last is not None and (last.frames == 1 or last.is_train == is_train):
                 runs[-1] = last._replace(frames=last.frames + 1, is_train=is_train)
             else:
-                runs.append(Run(first >> 32, counter, place, slot, 1, is_train))
+                runs.append(Run(first >> 32, counter, place, slot, 1, False))
             expected, before = counter + 1, first
         return runs
 
@@ -135,42 +155,47 @@ class Opener:
         """Open a frame, or those of a train; the last is `last_length` bytes long, the others
         `size`.
 
-        The number of bytes from `START` on: of a single frame its payload, of several the train's
-        block and all their segments. -1: not authentic, all of it or a part; -2: authentic, but no
-        train.
+        The number of bytes from `START` on: of a single frame its payload, of several a train's
+        block and all their segments. -1: not authentic, all of it or a part; -2: the first is, but
+        they are no train.
         """
         aead, key = direction
         decrypt, null, adlen = aead.decrypt, aead.null, aead.associated_length
-        count, slot = run.frames, run.slot
-        rest = last_length - HEADER_LENGTH
-        sealed = size - HEADER_LENGTH if count > 1 else rest
-        if rest < aead.tag_length or sealed < aead.tag_length:
-            return -1
-        target = self._opened_pointer + START
-        a = self._area_pointer + (offset + slot * stride)
-        if decrypt(
-            target, null, null, a + HEADER_LENGTH, sealed, a, adlen, a + aead.nonce_offset, key
-        ):
+        tag, count, slot = aead.tag_length, run.frames, run.slot
+        rest = last_length - HEADER_LENGTH - tag
+        if rest < 0:
             return -1
         if count == 1:
-            return sealed - aead.tag_length
+            # Single frames have many sizes: no tables for them.
+            a = self._area_pointer + (offset + slot * stride)
+            c, n = a + HEADER_LENGTH, a + aead.nonce_offset
+            return -1 if decrypt(self._first, null, null, c, rest + tag, a, adlen, n, key) else rest
+        sealed = size - HEADER_LENGTH
+        which = offset, stride, aead.nonce_offset
+        frames, ciphertexts, nonces = self._slots.get(which, _NOTHING)
+        if len(frames) < slot + count:
+            frames, ciphertexts, nonces = self._reach(which, slot + count)
+        c, a, n = ciphertexts[slot], frames[slot], nonces[slot]
+        if decrypt(self._first, null, null, c, sealed, a, adlen, n, key):
+            return -1
         opened = self.opened
         cut = opened[START + 2] << 8 | opened[START + 3]
-        around = sealed - aead.tag_length - cut
-        if opened[START] != TRAIN or cut == 0 or around <= TRAIN_OVERHEAD:
-            return -2
-        if around + count * cut > LARGEST_PACKET + TRAIN_OVERHEAD:
+        around = sealed - tag - cut
+        length = (count - 1) * cut + rest
+        # C writes where it is told. As long as these hold, that is within `opened`: no frame is
+        # written further than to `length`, or the last but one to the end of the last's block.
+        if (
+            opened[START] != TRAIN
+            or not TRAIN_OVERHEAD < around < rest <= around + cut
+            or length > LARGEST_PACKET + TRAIN_OVERHEAD
+        ):
             return -2
         end = START + cut
-        which = offset, stride, aead.nonce_offset
-        frames, ciphertexts, nonces = self._slots.get(which) or self._reach(which)
-        if slot + count > len(frames):
-            return -2
         spoiled = opened[end : end + around]
         targets = self._places.get(cut) or self._place(cut)
         last = slot + count - 1
         failed = decrypt(
-            targets[count - 1], null, null, ciphertexts[last], rest, frames[last], adlen,
+            targets[count - 1], null, null, ciphertexts[last], rest + tag, frames[last], adlen,
             nonces[last], key,
         )  # fmt: skip
         for m, c, a, n in zip(
@@ -184,7 +209,8 @@ class Opener:
         if failed:
             return -1
         opened[end : end + around] = spoiled
-        return (count - 1) * cut + rest - aead.tag_length
+        self._around = around
+        return length
 
     def open_series(
         self,
@@ -203,7 +229,7 @@ class Opener:
         sealed, rest = size - HEADER_LENGTH, last_length - HEADER_LENGTH
         if rest < aead.tag_length or sealed < aead.tag_length:
             return False
-        target = self._opened_pointer + START
+        target = self._first
         frame = self._area_pointer + (offset + run.slot * stride)
         nonce_offset, failed = aead.nonce_offset, 0
         for _ in range(run.frames - 1):
@@ -222,26 +248,28 @@ class Opener:
         in all: write the virtio header and what the cut changed into the superpacket. Where it
         begins in `opened`, virtio header included, and where it ends. Raises Malformed."""
         opened = self.opened
-        begin = at + TRAIN_OVERHEAD
-        end = at + length
+        begin, end = at + TRAIN_OVERHEAD, at + length
         if length <= TRAIN_OVERHEAD or opened[at] != TRAIN or not opened[begin] & LEFT:
             raise Malformed("train header")
         size, last = opened[at + 2] << 8 | opened[at + 3], opened[at + 1]
         opened[begin] &= ~LEFT
-        _, _, headers_length = transport_of(self.view[begin:end])
+        packet = self.view[begin:end]
+        transport = transport_of(packet)
+        protocol, start, headers_length = transport
         payload = length - TRAIN_OVERHEAD - headers_length
+        rest = declared_length(packet, protocol, start) - headers_length - last * size
+        if not 0 < rest <= size:
+            raise Malformed("superpacket length")
         ends = place + frames - 1
-        is_last = ends == last
-        full = frames * size
-        if ends > last or not size or not full - size < payload <= full:
-            raise Malformed("segment length")
-        if not is_last and payload != full:
+        expected = (frames - 1) * size + (rest if ends == last else size)
+        is_cut_there = frames == 1 or self._around == TRAIN_OVERHEAD + headers_length
+        if ends > last or payload != expected or not is_cut_there:
             raise Malformed("place in the train")
-        body = begin + headers_length
-        headers = cut_headers(
-            opened[begin:body], place, is_last=is_last, size=size, payload_length=payload
-        )
-        opened[begin:body] = headers
+        headers = packet[:headers_length]
+        if frames <= last:  # Of a whole train the headers are what they were.
+            headers[:] = cut_headers(
+                headers, place, is_last=ends == last, size=size, payload_length=payload
+            )
         virtio = describe_run(headers, size, payload)
         begin -= VIRTIO_LENGTH
         VIRTIO.pack_into(opened, begin, *virtio)
@@ -253,34 +281,33 @@ class Opener:
         Malformed."""
         opened = self.opened
         first = opened[begin]
-        is_left = first & LEFT
         version = (first & ~LEFT) >> 4
         if version == 4 and end - begin >= 20:
             stop = begin + (opened[begin + 2] << 8 | opened[begin + 3])
             start, protocol = (first & 15) * 4, opened[begin + 9]
-            least = max(20, start)
         elif version == 6 and end - begin >= 40:
             stop = begin + 40 + (opened[begin + 4] << 8 | opened[begin + 5])
-            start, protocol, least = 40, opened[begin + 6], 40
+            start, protocol = 40, opened[begin + 6]
         else:
             raise Malformed("IP version")
-        if not begin + least <= stop <= end:
+        if start < 20 or not begin + start <= stop <= end:
             raise Malformed("IP length")
         virtio = NO_VIRTIO
-        if is_left:
+        if first & LEFT:
             opened[begin] = first & ~LEFT
-            found = self._left.get((start, protocol))
-            virtio = found or self._describe(start, protocol)
-            if begin + start + 8 > stop:
+            virtio, least = self._left.get((start, protocol)) or self._describe(start, protocol)
+            if begin + least > stop:
                 raise Malformed("segment headers")
         opened[begin - VIRTIO_LENGTH : begin] = virtio
         return begin - VIRTIO_LENGTH, stop
 
-    def _describe(self, start: int, protocol: int) -> bytes:
-        if protocol not in (6, 17):
+    def _describe(self, start: int, protocol: int) -> tuple[bytes, int]:
+        """The virtio header of a packet whose checksum is left, and how long that must be."""
+        if protocol not in CHECKSUM_FIELDS:
             raise Malformed("segment of neither TCP nor UDP")
-        virtio = VIRTIO.pack(1, 0, 0, 0, start, 16 if protocol == 6 else 6)
-        return keep(self._left, (start, protocol), virtio)
+        virtio = Virtio(CHECKSUM_LEFT, GSO_NONE, 0, 0, start, CHECKSUM_FIELDS[protocol])
+        found = virtio.pack(), start + HEADER_LENGTHS[protocol]
+        return keep(self._left, (start, protocol), found)
 
     # Tables, made when first needed
 
@@ -289,13 +316,13 @@ class Opener:
         gap = stride - HEADER_LENGTH
         return keep(self._headers, shape, Struct("<" + f"QQ{gap}x" * (count - 1) + "QQ"))
 
-    def _reach(self, which: tuple[int, int, int]) -> tuple[list[Any], list[Any], list[Any]]:
-        """Of each frame: where its header, its ciphertext and its nonce are."""
+    def _reach(
+        self, which: tuple[int, int, int], count: int
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Of `count` frames, at least: where the header, the ciphertext and the nonce are."""
         offset, stride, nonce_offset = which
-        count = max(1, (len(self._area) - offset) // stride)
-        frames = [
-            self._area_pointer + offset + slot * stride for slot in range(min(count, MOST_FRAMES))
-        ]
+        begin = self._area_pointer + offset
+        frames = [begin + slot * stride for slot in range(max(count, TRAIN_SEGMENTS))]
         slots = (
             frames,
             [frame + HEADER_LENGTH for frame in frames],
@@ -305,5 +332,4 @@ class Opener:
 
     def _place(self, size: int) -> list[Any]:
         count = min(MAX_SEGMENTS, LARGEST_PACKET // size + 1)
-        start = self._opened_pointer + START
-        return keep(self._places, size, [start + place * size for place in range(count)])
+        return keep(self._places, size, [self._first + place * size for place in range(count)])

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from tunnel.dataplane.aead import Aead, Direction, Pointer
 from tunnel.dataplane.train import TRAIN_LENGTH, TRAIN_SEGMENTS
 from tunnel.wire.train import MAX_SEGMENTS, TRAIN_OVERHEAD
-from tunnel.wire.transport import HEADER_LENGTH, TRANSPORT
+from tunnel.wire.transport import HEADER_LENGTH, LONGEST_TAG, TRANSPORT
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -42,8 +42,8 @@ class Sealer:
     """One set of buffers, for all peers: what is returned is overwritten by the next call."""
 
     def __init__(self, pointer: Pointer) -> None:
-        self.source = bytearray(_BUNDLE + LARGEST_PACKET + 1)
-        self.frames = bytearray(LARGEST_PACKET + 1)
+        self.source = bytearray(_BUNDLE + LARGEST_PACKET)
+        self.frames = bytearray(HEADER_LENGTH + LARGEST_PACKET + LONGEST_TAG)
         view = memoryview(self.source)
         self.packet = view[BASE : BASE + LARGEST_PACKET]
         """Read a packet of the TUN interface into it."""
@@ -104,8 +104,12 @@ class Sealer:
         self, direction: Direction, receiver: int, counter: int, length: int, at: int
     ) -> int:
         """One frame of the first `length` bytes of `bundle`, at byte `at` of `frames`; where it
-        ends."""
+        ends. Raises ValueError if there is no room."""
         aead, key = direction
+        end = at + HEADER_LENGTH + length + aead.tag_length
+        # C would not ask.
+        if length > LARGEST_PACKET or end > len(self.frames):
+            raise ValueError(f"a bundle of {length} bytes at {at}")
         self._one.pack_into(self.frames, at, TRANSPORT | receiver << 32, counter)
         frame = self._frames_pointer + at
         aead.encrypt(
@@ -119,7 +123,7 @@ class Sealer:
             frame + aead.nonce_offset,
             key,
         )
-        return at + HEADER_LENGTH + length + aead.tag_length
+        return end
 
     # Tables, made when first needed
 

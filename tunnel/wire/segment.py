@@ -33,6 +33,8 @@ from tunnel.wire.virtio import (
 TCP, UDP = 6, 17
 CHECKSUM_FIELDS = {TCP: 16, UDP: 6}
 """Where in its header each has its checksum."""
+HEADER_LENGTHS = {TCP: 20, UDP: 8}
+"""Bytes, without options."""
 _LARGEST = 65_535
 _FIN, _PSH, _CWR = 0x01, 0x08, 0x80
 _FRAGMENT = 0x3FFF

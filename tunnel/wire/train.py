@@ -18,8 +18,9 @@ header (`wire.transport`); `last` is the greatest. So each frame stands for a pa
 whatever becomes of the others, and `wire.segment` says for which.
 
 In both the top bit of a packet's first byte (0xC5 for 0x45, 0xE0 for 0x60) says that its checksum
-is left to whoever takes it out of the tunnel; in a train it always is. The tag of the frame
-protects the content meanwhile. `last` and `size` are big-endian, as what follows them.
+is left to whoever takes it out of the tunnel; in a train it always is. In a bundle only that of TCP
+or UDP right behind the IP header can be left. The tag of the frame protects the content meanwhile.
+`last` and `size` are big-endian, as what follows them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tunnel.wire.checksum import Buffer, complete_checksum
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.segment import (
     CHECKSUM_FIELDS,
+    HEADER_LENGTHS,
     TCP,
     cut_headers,
     declared_length,
@@ -78,7 +80,8 @@ def packet_of(payload: Buffer, place: int) -> bytes:
         raise Malformed("place in the train")
     packet = cut_headers(headers, place, is_last=is_last, size=size, payload_length=len(segment))
     packet += segment
-    _complete(packet, may_be_zero=last > 0)
+    field = start + CHECKSUM_FIELDS[protocol]
+    complete_checksum(packet, start, field, may_be_zero=last > 0 and protocol == TCP)
     return bytes(packet)
 
 
@@ -93,14 +96,20 @@ def split_bundle(payload: Buffer) -> list[bytes]:
         length = parse_ip_header(packet).length
         del packet[length:]
         if is_left:
-            _complete(packet)
+            start, field = find_left(packet)
+            complete_checksum(packet, start, field)
         packets.append(bytes(packet))
         rest = rest[length:]
     return packets
 
 
-def _complete(packet: bytearray, *, may_be_zero: bool = False) -> None:
-    """`may_be_zero`: it was cut, see `complete_checksum`."""
-    protocol, start, _ = transport_of(packet)
-    field = start + CHECKSUM_FIELDS[protocol]
-    complete_checksum(packet, start, field, may_be_zero=may_be_zero and protocol == TCP)
+def find_left(packet: Buffer) -> tuple[int, int]:
+    """Where in a bundle's packet, first byte as IP has it, the header begins whose checksum is
+    left, and where in the packet the checksum belongs. Raises Malformed."""
+    if packet[0] >> 4 == 4:
+        start, protocol = (packet[0] & 15) * 4, packet[9]
+    else:
+        start, protocol = 40, packet[6]
+    if protocol not in HEADER_LENGTHS or start + HEADER_LENGTHS[protocol] > len(packet):
+        raise Malformed("segment of neither TCP nor UDP")
+    return start, start + CHECKSUM_FIELDS[protocol]
