@@ -55,7 +55,7 @@ def seal(
         sealed = sealer.seal_train(
             direction, receiver, first, s.block, place, count, s.size, len(s.packet)
         )
-        trains.append(bytes(sealed))
+        trains.append(bytes(sealer.sealed[:sealed]))
     return trains
 
 

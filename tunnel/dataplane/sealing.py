@@ -68,11 +68,11 @@ class Sealer:
         count: int,
         size: int,
         length: int,
-    ) -> memoryview:
+    ) -> int:
         """`count` frames, the first one that of the segment at `place`, from a superpacket whose
         segments lie in `packet`, ``len(block) - 4`` bytes from its beginning, and end after
         `length` bytes. The frames must fit, see `fit`; trains of one superpacket are sealed in
-        order. `counter` is the first frame's."""
+        order. `counter` is the first frame's. How many bytes of `frames` they take."""
         aead, key = direction
         encrypt, null = aead.encrypt, aead.null
         around = len(block)
@@ -98,7 +98,7 @@ class Sealer:
         rest = around + min(size, length - (around - TRAIN_OVERHEAD) - end * size)
         m = sources[end]
         encrypt(ciphertexts[i], null, m, rest, associated[i], adlen, null, nonces[i], key)
-        return self.sealed[: i * stride + HEADER_LENGTH + rest + aead.tag_length]
+        return i * stride + HEADER_LENGTH + rest + aead.tag_length
 
     def seal_bundle(
         self, direction: Direction, receiver: int, counter: int, length: int, at: int

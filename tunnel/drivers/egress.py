@@ -15,7 +15,7 @@ from tunnel.core.departures import Departure
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
 from tunnel.dataplane.sealing import BASE, Sealer, fit
-from tunnel.dataplane.train import join
+from tunnel.dataplane.train import TRAIN_LENGTH, TRAIN_SEGMENTS, join
 from tunnel.drivers import clock
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.tun import TunDevice
@@ -61,7 +61,7 @@ class Egress:
         """Whom the bundle that is being gathered is for."""
         self._length = self._packets = self._capacity = 0
         self._departure: Departure | None = None
-        """Of the sealed bundles that wait to leave together: `_sealed` bytes, `_size` each."""
+        """Of the frames that are sealed and leave together: `_sealed` bytes, `_size` each."""
         self._sealed = self._size = 0
 
     def read_interface(self) -> None:
@@ -76,13 +76,13 @@ class Egress:
                 trains -= 1
                 # In order: what was read before it leaves before it.
                 self._seal_bundle(now)
-                self._send_bundles(now)
+                self._send_sealed(now)
                 self._send_superpacket(length, now)
             else:
                 packets -= 1
                 self._gather(length, now)
         self._seal_bundle(now)
-        self._send_bundles(now)
+        self._send_sealed(now)
         if self._must_settle:
             self._must_settle = False
             self._loop.settle(now)
@@ -108,7 +108,7 @@ class Egress:
         if peer is not self._peer or begin + length > self._capacity:
             self._seal_bundle(now)
             if peer is None:
-                self._send_bundles(now)
+                self._send_sealed(now)
                 self._send_plainly(length, now)
                 return
             self._peer, self._capacity = peer, self._departures.capacity(peer, now)
@@ -124,30 +124,32 @@ class Egress:
         self._peer, self._length, self._packets = None, 0, 0
         departure = self._departures.reserve(peer, 1, length, length, now)
         if departure is None:
-            self._send_bundles(now)
+            self._send_sealed(now)
             self._send_packets(split_bundle(bytes(self._sealer.bundle[:length])), now)
             return
         size = HEADER_LENGTH + length + departure.key[0].tag_length
         if not self._can_join(departure, size):
-            self._send_bundles(now)
+            self._send_sealed(now)
             self._departure, self._size = departure, size
         key, receiver, counter = departure.key, departure.receiver, departure.counter
         self._sealed = self._sealer.seal_bundle(key, receiver, counter, length, self._sealed)
         self._departures.note_sent(peer, packets, length)
 
     def _can_join(self, departure: Departure, size: int) -> bool:
-        """Whether one more frame may leave in the same call: as large, or the last and smaller."""
+        """Whether one more frame may leave in the same call: as large, or the last and smaller. So
+        an acknowledgement rides at the end of a train for the same peer."""
         before = self._departure
         return (
             before is not None
             and size <= self._size
             and self._sealed % self._size == 0
-            and self._sealed < fit(self._size) * self._size
+            and self._sealed + size <= TRAIN_LENGTH
+            and self._sealed // self._size < TRAIN_SEGMENTS
             and before.peer is departure.peer
             and before.endpoints == departure.endpoints
         )
 
-    def _send_bundles(self, now: float) -> None:
+    def _send_sealed(self, now: float) -> None:
         departure, sealed = self._departure, self._sealed
         if departure is None:
             return
@@ -175,10 +177,13 @@ class Egress:
         stride = HEADER_LENGTH + len(block) + size + key[0].tag_length
         most = fit(stride)
         for place in range(0, segments, most):
+            self._send_sealed(now)
             count = min(most, segments - place)
             first = counter + place
-            data = self._sealer.seal_train(key, receiver, first, block, place, count, size, length)
-            self._send(departure, data, stride, now)
+            self._sealed = self._sealer.seal_train(
+                key, receiver, first, block, place, count, size, length
+            )
+            self._departure, self._size = departure, stride
         self._departures.note_sent(peer, segments, length + (segments - 1) * end)
 
     # Both
