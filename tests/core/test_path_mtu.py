@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunnel.constants import TUNNEL_MTU
+from tunnel.core.mtu_discovery import IPV4_HEADER, IPV6_HEADER, UDP_HEADER
 from tunnel.core.path_mtu import (
     RAISE_AFTER,
     ROUNDS,
@@ -17,6 +19,8 @@ from tunnel.core.path_mtu import (
     MtuState,
     PathMtu,
 )
+from tunnel.wire.relay import RELAY_HEADER_LENGTH
+from tunnel.wire.transport import HEADER_LENGTH, LONGEST_TAG, SEGMENT_HEADER_LENGTH
 
 TOP = 1400
 RTT = 0.02
@@ -181,6 +185,18 @@ def test_late_answers_count() -> None:
     assert link.mtu.state is MtuState.SEARCHING
     link.mtu.receive_pong(1, link.now)
     assert (link.mtu.state, link.mtu.limit) == (MtuState.SETTLED, TOP)
+
+
+def test_sizes_for_well_known_links_are_among_those_tried() -> None:
+    """A datagram of 576 bytes must pass anywhere; the default of the interface, on Ethernet."""
+    frame = HEADER_LENGTH + SEGMENT_HEADER_LENGTH + LONGEST_TAG
+    ipv4, ipv6 = (header + UDP_HEADER + frame for header in (IPV4_HEADER, IPV6_HEADER))
+    assert 1500 - ipv6 == TUNNEL_MTU
+    assert 576 - ipv4 == SMALLEST
+    for size in (1280 - ipv4, 1280 - ipv6, 1492 - ipv6, 1500 - ipv6 - RELAY_HEADER_LENGTH):
+        assert size in RUNGS
+    assert 1460 - ipv4 in RUNGS
+    assert sorted(RUNGS, reverse=True) == list(RUNGS)
 
 
 @given(st.integers(SMALLEST, 9000), st.integers(1280, 9000))

@@ -110,6 +110,21 @@ def test_direct_and_relayed(sides: tuple[Side, Side], state: str, code: str | No
         assert why["fix"]
 
 
+@pytest.mark.parametrize(
+    ("without", "cipher"),
+    [(set(), "AEGIS-128L"), ({"a"}, "ChaCha20-Poly1305"), ({"a", "b"}, "ChaCha20-Poly1305")],
+)
+def test_the_cipher_that_a_pair_agreed_on(without: set[str], cipher: str) -> None:
+    world = World()
+    world.without_aegis = without
+    world.add_node("a", Nat())
+    world.add_node("b", Nat())
+    assert world.wait_until_direct()
+    for name in "ab":
+        (peer,) = status(world, name)["peers"]  # type: ignore[misc]
+        assert peer["cipher"] == cipher  # type: ignore[has-type]
+
+
 def test_connecting_and_offline() -> None:
     world = pair(Nat(), Nat())
     seen = set()
@@ -125,6 +140,7 @@ def test_connecting_and_offline() -> None:
     (peer,) = status(world)["peers"]  # type: ignore[misc]
     assert peer["state"] == "offline"
     assert peer["path"] is None
+    assert peer["cipher"] is None
     assert peer["why_not_direct"]["reason"] == "the peer is offline"
 
 

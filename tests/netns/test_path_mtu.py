@@ -16,8 +16,9 @@ from .world import Node, World
 pytestmark = pytest.mark.root
 
 SIZE = 10_000_000
-LARGEST = {4: 1220, 6: 1200}
-"""What 1280 bytes leave for a packet, by the underlay's IP version."""
+LARGEST = {4: 1200, 6: 1180}
+"""What 1280 bytes leave for a packet, by the underlay's IP version, of the sizes that are tried:
+exactly that with AEGIS-128L, the next below 1216 and 1196 with ChaCha20-Poly1305."""
 
 Underlay = Literal[4, 6]
 
@@ -84,6 +85,6 @@ def test_the_path_becomes_narrow_under_a_download(world: World, lab: Lab, tmp_pa
     wait_until(lambda: download.size > 1_000_000, what="part of the file")
     home.link.drop_larger_than(1280)
     assert download.finish() == SIZE
-    assert found_mtu(one, "camera") == 1220
-    assert "mtu 1220" in one.host.run(["ip", "route", "get", two.ip4]).stdout
+    assert found_mtu(one, "camera") == LARGEST[4]
+    assert f"mtu {LARGEST[4]}" in one.host.run(["ip", "route", "get", two.ip4]).stdout
     assert one.peer("camera")["state"] == "direct"

@@ -53,6 +53,8 @@ class World:
         may_guess: bool = True,
     ) -> None:
         self._may_guess = may_guess
+        self.without_aegis: set[str] = set()
+        """Names of nodes whose CPU is not good at it, when they are started."""
         self.net = VirtualInternet(seed, delay=delay)
         ports = (SERVER_PORT, SERVER_PORT + 1)
         self.server_host = self.net.add_host(
@@ -153,6 +155,7 @@ class World:
                 self._url,
                 known_peers,
                 may_guess=self._may_guess,
+                may_use_aegis=name not in self.without_aegis,
             ),
             now=host.now,
             random_bytes=host.random_bytes,

@@ -36,7 +36,7 @@ class NodeConfig:
     """Whether another local port may be taken when punching keeps failing from this one."""
     may_guess: bool = True
     """Whether ports may be guessed where they are not known: from many sockets, to many ports."""
-    may_use_aegis: bool = False
+    may_use_aegis: bool = True
     """Whether frames may be sealed with AEGIS-128L: faster than ChaCha20-Poly1305 where the CPU has
     AES instructions and much slower where not, so only there should it be true."""
     port_mapping: bool = True

@@ -11,7 +11,7 @@ from tunnel.core.traversal import Traversal, TraversalState
 from tunnel.wire.check import Ping, Pong
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.relay import RELAY_HEADER_LENGTH
-from tunnel.wire.transport import TRANSPORT_MINIMUM
+from tunnel.wire.transport import HEADER_LENGTH, SEGMENT_HEADER_LENGTH
 
 UDP_HEADER = 8
 IPV4_HEADER, IPV6_HEADER = 20, 40
@@ -53,9 +53,12 @@ class MtuDiscovery:
         if path is not None:
             path.mtu.note_large(now)
 
-    def note_too_big(self, path: Path, via: Endpoint, mtu: int, now: float) -> None:
-        """ICMP says that IP packets of more than `mtu` bytes cannot pass on the way to `via`."""
-        overhead = TRANSPORT_MINIMUM + UDP_HEADER
+    def note_too_big(
+        self, path: Path, via: Endpoint, mtu: int, tag_length: int, now: float
+    ) -> None:
+        """ICMP says that IP packets of more than `mtu` bytes cannot pass on the way to `via`.
+        Frames end in `tag_length` bytes of tag."""
+        overhead = UDP_HEADER + HEADER_LENGTH + SEGMENT_HEADER_LENGTH + tag_length
         overhead += IPV6_HEADER if via.is_ipv6 else IPV4_HEADER
         overhead += RELAY_HEADER_LENGTH if path.endpoint == RELAYED else 0
         path.mtu.suggest(mtu - overhead, now)
@@ -68,7 +71,9 @@ class MtuDiscovery:
             for size in path.mtu.take_sizes(now, path.rtt):
                 transaction = draw_number(self._random_bytes)
                 path.mtu.note_sent(transaction, size)
-                checks.append(Outgoing(path.endpoint, Ping(transaction, size).pack(), path.local))
+                # What passes alone must pass in a train as well.
+                ping = Ping(transaction, size + SEGMENT_HEADER_LENGTH)
+                checks.append(Outgoing(path.endpoint, ping.pack(), path.local))
         return checks
 
     def receive_pong(self, traversal: Traversal, pong: Pong, now: float) -> bool:

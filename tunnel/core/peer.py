@@ -32,7 +32,7 @@ from tunnel.wire.check import Missing, Pong
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.icmp import answer_too_big
 from tunnel.wire.nature import Nature
-from tunnel.wire.transport import parse_header
+from tunnel.wire.transport import LONGEST_TAG, parse_header
 
 MAX_STAGED = 64
 """Packets kept while a session is being agreed; the oldest goes first."""
@@ -189,12 +189,14 @@ class Peer:
     ) -> None:
         """ICMP about `endpoint`, which may be a path's, or the server's and so the relay's."""
         best, relay = self.traversal.best, self.traversal.relay
+        cipher = self.session.cipher
+        tag_length = cipher.tag_length if cipher else LONGEST_TAG
         if mtu is None:
             self.traversal.note_unreachable(endpoint, now)
         elif is_server and relay is not None:
-            self.mtu.note_too_big(relay, endpoint, mtu, now)
+            self.mtu.note_too_big(relay, endpoint, mtu, tag_length, now)
         elif best is not None and best.endpoint == endpoint:
-            self.mtu.note_too_big(best, endpoint, mtu, now)
+            self.mtu.note_too_big(best, endpoint, mtu, tag_length, now)
 
     def take_checks(self, now: float) -> list[Outgoing]:
         checks = self.traversal.take_checks()
