@@ -29,6 +29,16 @@ from tunnel.core.traversal import Traversal
 from tunnel.core.upnp_operations import UpnpResult
 from tunnel.drivers.stream_protocol import WebSocketServer
 from tunnel.errors import AuthenticationFailed, Malformed
+from tunnel.noise.frame_cipher import (
+    AEGIS_128L,
+    CHACHA20_POLY1305,
+    WIREGUARD_FRAMES,
+    FrameCipher,
+)
+from tunnel.noise.handshake import PUNCHTUN, FrameKeys, Initiator, consume_initiation
+from tunnel.noise.keypair import Keypair
+from tunnel.noise.keys import PresharedKey
+from tunnel.noise.tai64n import TIMESTAMP_LENGTH
 from tunnel.wire import natpmp, pcp
 from tunnel.wire.candidate import pack_candidates, parse_announcement, parse_candidates
 from tunnel.wire.certificate import parse_certificate
@@ -44,7 +54,14 @@ from tunnel.wire.check import (
 from tunnel.wire.endpoint import Endpoint, pack_endpoint, unpack_endpoint
 from tunnel.wire.feeler import Feeler, parse_hairpin
 from tunnel.wire.fragment import Fragment, parse_fragment
-from tunnel.wire.handshake import parse_cookie_reply, parse_initiation, parse_response
+from tunnel.wire.handshake import (
+    OFFER_AEGIS,
+    Initiation,
+    Response,
+    parse_cookie_reply,
+    parse_initiation,
+    parse_response,
+)
 from tunnel.wire.http import parse_request, parse_status, take_head
 from tunnel.wire.icmp import answer_too_big
 from tunnel.wire.invitation import (
@@ -242,6 +259,74 @@ def fuzz_transport(data: bytes) -> None:
     except Malformed:
         return
     assert data.startswith(pack_header(receiver, counter, parse_place(data)))
+
+
+def fuzz_frame(data: bytes) -> None:
+    """No datagram for us opens, whatever the cipher, but those that were sealed, byte for byte."""
+    try:
+        receiver, counter = parse_header(data)
+    except Malformed:
+        return
+    if receiver != 1:  # Nobody's: not even tried. WireGuard's tag does not cover it.
+        return
+    for cipher in CIPHERS:
+        keypair = _keypair(cipher)
+        try:
+            keypair.open(counter, data)
+        except AuthenticationFailed:
+            continue
+        assert data in FRAMES
+
+
+def fuzz_agreement(data: bytes) -> None:
+    """Whatever is done to an initiation or a response: it is refused, or both ends have the same
+    cipher and keys exactly if offer and choice are what was sent."""
+    ours, sent = _initiate()
+    seen = _message(parse_initiation, data) or sent
+    try:
+        response, theirs = _respond(seen)
+        answer = _message(parse_response, data) or response
+        keys = ours.consume_response(answer)
+    except AuthenticationFailed:
+        return
+    is_unchanged = (seen.offer, answer.choice) == (sent.offer, response.choice)
+    assert (keys == (theirs.cipher, theirs.receiving, theirs.sending)) is is_unchanged
+
+
+def _initiate() -> tuple[Initiator, Initiation]:
+    initiator = Initiator(PUNCHTUN, key(1), key(2).public_key, PRESHARED, OFFER_AEGIS)
+    return initiator, initiator.create_initiation(
+        sender=1, ephemeral=key(3), timestamp=bytes(TIMESTAMP_LENGTH)
+    )
+
+
+def _respond(initiation: Initiation) -> tuple[Response, FrameKeys]:
+    return consume_initiation(PUNCHTUN, key(2), initiation).create_response(
+        sender=2, ephemeral=key(4), preshared=PRESHARED, offer=OFFER_AEGIS
+    )
+
+
+def _keypair(cipher: FrameCipher) -> Keypair:
+    """Opens what it has sealed."""
+    return Keypair(
+        cipher=cipher,
+        sending_key=bytes(cipher.key_length),
+        receiving_key=bytes(cipher.key_length),
+        local_index=1,
+        remote_index=1,
+        created_at=0.0,
+        is_initiator=True,
+    )
+
+
+PRESHARED = PresharedKey(bytes(32))
+CIPHERS = (AEGIS_128L, CHACHA20_POLY1305, WIREGUARD_FRAMES)
+FRAMES = [
+    frame
+    for cipher in CIPHERS
+    for keypair in [_keypair(cipher)]
+    for frame in (keypair.seal(b""), keypair.seal(ipv4(b"x" * 8)))
+]
 
 
 def fuzz_relay(data: bytes) -> None:
@@ -531,6 +616,8 @@ def corpus(name: str) -> list[bytes]:
     ask = predictions[0][:1] + b"\x01\x01" + predictions[0][3:]
     special: dict[str, list[bytes]] = {
         "handshake": handshakes,
+        "frame": FRAMES,
+        "agreement": [_initiate()[1].pack(), _respond(_initiate()[1])[0].pack()],
         "check": _of(parse_check),
         "hairpin": _of(parse_hairpin),
         "fragments": [b"".join(Fragment(1, n, n == 3, b"part").pack() for n in range(4))],
