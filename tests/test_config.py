@@ -313,6 +313,7 @@ def test_what_is_typed_wins_over_the_file(tmp_path: Any) -> None:
         ("port_mapping = 'no'", "port_mapping must be true or false"),
         ("port_mapping = 0", "port_mapping must be true or false"),
         ("port_guessing = 'off'", "port_guessing must be true or false"),
+        ("aegis = 'no'", "aegis must be true or false"),
         ("name = 7", "name must be a string"),
         ("name", "this is no TOML"),
         ("name = '\ud800'".encode("utf-8", "surrogatepass").decode("latin-1"), "no TOML"),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.ends import key
+from tests.core.ends import ACCESS, SERVER_KEY, ScriptedNode, Town, key, seeded
 from tests.core.test_session import End, Pair
 from tunnel.constants import REKEY_AFTER_TIME
+from tunnel.core.indices import IndexTable
+from tunnel.core.server_session import server_construction, server_preshared_key
+from tunnel.core.session import Session
 from tunnel.noise.cookie import CookieGenerator
 from tunnel.noise.frame_cipher import AEGIS_128L, CHACHA20_POLY1305, FrameCipher
 from tunnel.noise.handshake import PUNCHTUN
-from tunnel.wire.handshake import INITIATION, RESPONSE
+from tunnel.wire.handshake import INITIATION, RESPONSE, parse_initiation, parse_response
 
 MIXED = [
     (True, True, AEGIS_128L),
@@ -143,3 +146,28 @@ def test_a_choice_of_what_nobody_offered_is_as_if_the_response_was_lost(value: i
     pair.run(1)
     assert ciphers(pair) == [AEGIS_128L, AEGIS_128L]
     assert pair.carries(pair.a)
+
+
+def test_the_session_with_the_server_offers_nothing_and_the_server_chooses_nothing_else() -> None:
+    """Control traffic: what two nodes could win is not at stake there."""
+    town = Town()
+    node = ScriptedNode(town, 1)
+    node.link.session.initiate(town.clock.now)
+    (transmit,) = node.link.datagrams_to_send()
+    assert parse_initiation(bytes(transmit.data)).offer == 0
+    offering = Session(
+        construction=server_construction(ACCESS),
+        static=key(2),
+        remote_static=SERVER_KEY.public_key,
+        preshared=server_preshared_key(ACCESS),
+        indices=IndexTable(seeded(2)),
+        random_bytes=seeded(3),
+        wall_clock=town.clock.wall,
+        may_use_aegis=True,
+    )
+    offering.initiate(town.clock.now)
+    (initiation,) = offering.take_datagrams()
+    town.server.receive_datagrams([initiation], node.endpoint, town.clock.now)
+    (answer,) = town.server.datagrams_to_send(town.clock.now)
+    offering.receive_response(parse_response(bytes(answer.data)), town.clock.now)
+    assert offering.cipher is CHACHA20_POLY1305
