@@ -45,6 +45,7 @@ class SizeProbe:
         if not self._is_due:
             return []
         self._is_due = False
+        # Sessions with the server have the shortest tag: they offer no other cipher.
         header = (IPV6_HEADER if server.is_ipv6 else IPV4_HEADER) + UDP_HEADER + TRANSPORT_MINIMUM
         transmits = []
         for size in SIZES:
