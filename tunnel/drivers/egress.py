@@ -12,6 +12,7 @@ from __future__ import annotations
 from struct import Struct
 
 from tunnel.core.departures import Departure
+from tunnel.core.machine import Transmit
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
 from tunnel.dataplane.sealing import BASE, Sealer, fit
@@ -189,9 +190,7 @@ class Egress:
     # Both
 
     def _send(self, departure: Departure, data: memoryview, size: int, now: float) -> None:
-        transmits = self._departures.address(departure, data, size, now)
-        for transmit in join(transmits) if len(transmits) > 1 else transmits:
-            self._loop.transmit(transmit)
+        self._transmit(self._departures.address(departure, data, size, now))
 
     def _send_plainly(self, length: int, now: float) -> None:
         """The packet just read, whatever it is."""
@@ -207,3 +206,9 @@ class Egress:
         answers = self._node.send_packets(packets, now)
         if answers:
             self._tun.write(answers)
+        # Before what is read next, which may leave at once.
+        self._transmit(self._node.datagrams_to_send(now))
+
+    def _transmit(self, transmits: list[Transmit]) -> None:
+        for transmit in join(transmits) if len(transmits) > 1 else transmits:
+            self._loop.transmit(transmit)

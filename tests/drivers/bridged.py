@@ -1,0 +1,151 @@
+"""Two nodes that have found each other, with the drivers between interface and sockets, and neither
+an interface nor a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tests.sim.host import Host
+from tests.sim.world import World
+from tunnel.core.machine import Transmit
+from tunnel.core.node import Node
+from tunnel.core.peer import Peer
+from tunnel.dataplane.train import split
+from tunnel.drivers.egress import Egress
+from tunnel.drivers.ingress import Ingress
+from tunnel.drivers.udp_receive import AREA, Arrival
+from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.segment import cut_superpacket
+from tunnel.wire.virtio import NO_VIRTIO, VIRTIO_LENGTH
+
+
+class Interface:
+    """Stands for a TunDevice: what the kernel would give, and what it was given."""
+
+    def __init__(self, *, has_header: bool = True, has_uso: bool = True) -> None:
+        self.has_header = has_header
+        self.has_uso = has_uso
+        self.outgoing: list[tuple[bytes, bytes]] = []
+        """Virtio header and packet, the next one first."""
+        self.received: list[bytes] = []
+        """Packets, complete, as they would come out at the far end."""
+        self.writes = 0
+
+    def read_packet(self, buffers: Sequence[bytearray | memoryview]) -> int:
+        if not self.outgoing:
+            return -1
+        header, packet = self.outgoing.pop(0)
+        if self.has_header:
+            buffers[0][:] = header
+        else:
+            assert header == NO_VIRTIO
+        buffers[-1][: len(packet)] = packet
+        return len(packet)
+
+    def write_packet(self, packet: memoryview) -> bool:
+        assert self.has_header
+        self.writes += 1
+        whole = bytes(packet)
+        self.received += cut_superpacket(whole[:VIRTIO_LENGTH], whole[VIRTIO_LENGTH:])
+        return True
+
+    def write(self, packets: Sequence[bytes]) -> int:
+        self.received += [bytes(packet) for packet in packets]
+        self.writes += len(packets)
+        return len(packets)
+
+
+class Loop:
+    """Stands for a MachineLoop."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.is_blocked = False
+        self.sent: list[Transmit] = []
+
+    def transmit(self, transmit: Transmit) -> None:
+        self.sent.append(transmit._replace(data=bytes(transmit.data)))
+
+    def settle(self, now: float) -> None:
+        for transmit in self._node.datagrams_to_send(now):
+            self.transmit(transmit)
+
+    def settle_soon(self, now: float) -> None:
+        self.settle(now)
+
+
+class Socket:
+    """Stands for a UdpSocket that has received these datagrams of one source."""
+
+    def __init__(self, arrivals: Sequence[tuple[Sequence[bytes], Endpoint]], gap: int = 0) -> None:
+        self._arrivals = arrivals
+        self._gap = gap
+
+    def arrivals(self, budget: int) -> Iterator[Arrival]:
+        for datagrams, source in self._arrivals:
+            size = len(datagrams[0])
+            stride = size + self._gap
+            for number, datagram in enumerate(datagrams):
+                at = number * stride
+                AREA[at : at + len(datagram)] = datagram
+            yield 0, stride, size, (len(datagrams) - 1) * stride + len(datagrams[-1]), source
+
+
+class Bridged:
+    """Node a, whose interface packets leave by; and node b."""
+
+    def __init__(
+        self, monkeypatch: Any, *, relayed: bool = False, aegis: bool = True, **interface: bool
+    ) -> None:
+        self.world = World()
+        self.world.without_aegis = set() if aegis else {"a"}
+        for name in "ab":
+            self.world.add_node(name)
+        assert self.world.wait_until_direct()
+        self.world.net.run_for(5)
+        self.now: float = self.world.net.now
+        monkeypatch.setattr("tunnel.drivers.egress.clock.now", lambda: self.now)
+        self.nodes = {name: self.world.node(name) for name in "ab"}
+        self.interfaces = {name: Interface(**interface) for name in "ab"}
+        self.loops = {name: Loop(self.nodes[name]) for name in "ab"}
+        self._egress: dict[str, Egress] = {}
+        self._ingress: dict[str, Ingress] = {}
+        for name in "ab":
+            parts: Any = self.nodes[name], self.interfaces[name], self.loops[name]
+            self._egress[name] = Egress(*parts)
+            self._ingress[name] = Ingress(*parts)
+        best = self.peer("b").traversal.best
+        assert best is not None
+        self.source = best.endpoint
+        """Where what node a sends comes from."""
+        if relayed:
+            for name in "ab":
+                self.peer(name).traversal.forget_paths()
+
+    def peer(self, name: str) -> Peer:
+        """The other node, as node `name` has it."""
+        return self.world.peer(name, "a" if name == "b" else "b")
+
+    def host(self, name: str) -> Host:
+        return self.world.hosts[name]
+
+    def address(self, name: str, version: int = 4) -> bytes:
+        addresses = self.nodes[name].config.certificate.addresses
+        return next(address.ip.packed for address in addresses if address.version == version)
+
+    def send(self, packets: Sequence[tuple[bytes, bytes]]) -> list[Transmit]:
+        """What node a sends when its interface has given these."""
+        self.interfaces["a"].outgoing += packets
+        while self.interfaces["a"].outgoing:
+            self._egress["a"].read_interface()
+        sent, self.loops["a"].sent = self.loops["a"].sent, []
+        return sent
+
+    def receive(self, arrivals: Sequence[tuple[Sequence[bytes], Endpoint]], gap: int = 0) -> None:
+        socket: Any = Socket(arrivals, gap)
+        self._ingress["b"].read_socket(0, socket, self.now)
+
+
+def datagrams_of(transmit: Transmit) -> list[bytes]:
+    return [bytes(one) for one in split(transmit.data, transmit.segment_size)]

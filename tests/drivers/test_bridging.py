@@ -1,0 +1,288 @@
+"""From interface to interface, over any network: what comes out is what went in, and the plain way
+is the judge of it."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.drivers.bridged import Bridged, datagrams_of
+from tests.wire.superpackets import TCP, UDP, Superpacket, superpackets
+from tunnel.core.machine import Transmit
+from tunnel.wire.checksum import checksum
+from tunnel.wire.relay import RELAY_HEADER_LENGTH
+from tunnel.wire.segment import cut_superpacket
+from tunnel.wire.train import TRAIN_OVERHEAD
+from tunnel.wire.virtio import CHECKSUM_LEFT, GSO_NONE, NO_VIRTIO, Virtio
+
+Given = tuple[bytes, bytes]
+"""Virtio header and packet, as the interface gives them."""
+
+
+def readdressed(packet: bytes, source: bytes, destination: bytes) -> bytes:
+    """With these addresses, and the pseudo-header sum that goes with them."""
+    changed = bytearray(packet)
+    is_ipv4 = packet[0] >> 4 == 4
+    at = 12 if is_ipv4 else 8
+    changed[at : at + 2 * len(source)] = source + destination
+    if is_ipv4:
+        end = (packet[0] & 15) * 4
+        changed[10:12] = b"\0\0"
+        changed[10:12] = checksum(changed[:end]).to_bytes(2, "big")
+    return bytes(changed)
+
+
+def from_kernel(superpacket: Superpacket, bridged: Bridged, source: str = "a") -> Given:
+    """What the kernel of node a gives for node b: a superpacket, or a packet if it is only one."""
+    s = superpacket
+    addresses = [bridged.address(name, s.version) for name in (source, "b")]
+    packet = bytearray(readdressed(s.packet, *addresses))
+    transport = len(packet) - s.start
+    pseudo = b"".join(addresses) + transport.to_bytes(4, "big") + bytes((0, 0, 0, s.protocol))
+    total = ~checksum(pseudo) & 0xFFFF
+    packet[s.field : s.field + 2] = total.to_bytes(2, "big")
+    if len(s.payload) > s.size:
+        return s.virtio, bytes(packet)
+    virtio = Virtio(CHECKSUM_LEFT, GSO_NONE, 0, 0, s.start, s.field - s.start)
+    return virtio.pack(), bytes(packet)
+
+
+def cut(packets: list[Given]) -> list[bytes]:
+    return [one for virtio, packet in packets for one in cut_superpacket(virtio, packet)]
+
+
+def normal(packets: list[bytes]) -> list[bytes]:
+    """Without what datagrams that may not be fragmented need not keep (RFC 6864)."""
+    return [
+        p[:4] + p[6:10] + p[12:] if p[0] >> 4 == 4 and p[9] == UDP and p[6] == 0x40 else p
+        for p in packets
+    ]
+
+
+def arrive(bridged: Bridged, transmits: list[Transmit], gap: int = 0) -> None:
+    bridged.receive([(datagrams_of(t), bridged.source) for t in transmits], gap)
+
+
+@pytest.fixture(params=["AEGIS-128L", "ChaCha20-Poly1305"])
+def bridged(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bridged:
+    pair = Bridged(monkeypatch, aegis=request.param == "AEGIS-128L")
+    cipher = pair.peer("a").session.cipher
+    assert cipher is not None
+    assert cipher.name == request.param
+    return pair
+
+
+BULK = Superpacket(4, TCP, 1348, Random(7).randbytes(45 * 1348), tcp_options=bytes(12))
+
+
+def test_a_superpacket_is_one_call_and_one_write(bridged: Bridged) -> None:
+    given = from_kernel(BULK, bridged)
+    (transmit,) = bridged.send([given])
+    arrive(bridged, [transmit])
+    assert bridged.interfaces["b"].received == cut([given])
+    assert bridged.interfaces["b"].writes == 1
+    assert bridged.peer("b").counters.rx_packets == 45
+    assert bridged.peer("a").counters.tx_packets == 45
+
+
+def test_small_packets_are_bundled_and_merged(bridged: Bridged) -> None:
+    given = [from_kernel(Superpacket(4, UDP, 999, bytes([i]) * 64), bridged) for i in range(100)]
+    transmits = bridged.send(given)
+    assert len(transmits) == 1
+    assert len(datagrams_of(transmits[0])) == 7
+    arrive(bridged, transmits)
+    assert normal(bridged.interfaces["b"].received) == normal(cut(given))
+    assert bridged.interfaces["b"].writes == 7
+    assert bridged.peer("b").counters.rx_packets == 100
+
+
+def test_an_acknowledgement_rides(bridged: Bridged) -> None:
+    given = [from_kernel(BULK, bridged), from_kernel(Superpacket(4, TCP, 1348), bridged)]
+    (transmit,) = bridged.send(given)
+    assert len(datagrams_of(transmit)) == 46
+    arrive(bridged, [transmit])
+    assert bridged.interfaces["b"].received == cut(given)
+    assert bridged.interfaces["b"].writes == 2
+
+
+def test_order_is_kept(bridged: Bridged) -> None:
+    small = [from_kernel(Superpacket(4, UDP, 99, bytes([i]) * 9), bridged) for i in range(9)]
+    short = from_kernel(Superpacket(6, TCP, 500, bytes(2001)), bridged)
+    given = [*small[:3], short, *small[3:], short, short]
+    transmits = bridged.send(given)
+    arrive(bridged, transmits)
+    assert normal(bridged.interfaces["b"].received) == normal(cut(given))
+
+
+kinds = st.one_of(
+    superpackets(most=8, sizes=st.integers(200, 1300)),
+    st.builds(
+        lambda version, size: Superpacket(version, UDP, 1300, bytes(size)),
+        st.sampled_from([4, 6]),
+        st.integers(0, 200),
+    ),
+)
+any_fate = settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@any_fate
+@given(st.lists(kinds, max_size=12), st.sampled_from([0, 1, 100]))
+def test_all_arrives(bridged: Bridged, several: list[Superpacket], gap: int) -> None:
+    received = bridged.interfaces["b"].received
+    received.clear()
+    given = [from_kernel(one, bridged) for one in several]
+    arrive(bridged, bridged.send(given), gap)
+    assert normal(received) == normal(cut(given))
+
+
+@any_fate
+@given(st.lists(kinds, max_size=8), st.data())
+def test_lost_reordered_and_repeated(
+    bridged: Bridged, several: list[Superpacket], data: st.DataObject
+) -> None:
+    """Every packet that comes out is one that went in, and as often at most; all of them if each
+    frame came."""
+    given = [from_kernel(one, bridged) for one in several]
+    frames = [frame for transmit in bridged.send(given) for frame in datagrams_of(transmit)]
+    chosen = data.draw(st.lists(st.integers(0, len(frames) - 1), max_size=60)) if frames else []
+    received = bridged.interfaces["b"].received
+    received.clear()
+    bridged.receive([([frames[i]], bridged.source) for i in chosen])
+    once = list(dict.fromkeys(chosen))
+    sent = normal(cut(given))
+    for packet in normal(received):
+        assert packet in sent
+        sent.remove(packet)
+    if len(once) == len(frames):
+        assert not sent
+
+
+def test_relayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    bridged = Bridged(monkeypatch, relayed=True)
+    small = [from_kernel(Superpacket(4, UDP, 99, bytes([i]) * 64), bridged) for i in range(30)]
+    given = [from_kernel(BULK, bridged), *small]
+    transmits = bridged.send(given)
+    server = bridged.world.server_host.endpoint()
+    assert {t.endpoint for t in transmits} == {server}
+    channel = bridged.peer("b").channel
+    envelope = bytes([5, 0, 0, 0]) + channel.to_bytes(4, "little")
+    relayed = [
+        [envelope + frame[RELAY_HEADER_LENGTH:] for frame in datagrams_of(t)] for t in transmits
+    ]
+    bridged.receive([(datagrams, server) for datagrams in relayed])
+    assert normal(bridged.interfaces["b"].received) == normal(cut(given))
+    assert bridged.interfaces["b"].writes < 10
+    # The same from anybody else is nothing.
+    bridged.interfaces["b"].received.clear()
+    transmits = bridged.send(given)
+    relayed = [
+        [envelope + frame[RELAY_HEADER_LENGTH:] for frame in datagrams_of(t)] for t in transmits
+    ]
+    bridged.receive([(datagrams, bridged.host("a").endpoint()) for datagrams in relayed])
+    assert bridged.interfaces["b"].received == []
+
+
+def test_a_repeated_train_is_dropped_and_counted(bridged: Bridged) -> None:
+    (transmit,) = bridged.send([from_kernel(BULK, bridged)])
+    arrive(bridged, [transmit, transmit])
+    assert bridged.interfaces["b"].writes == 1
+    assert bridged.peer("b").counters.duplicates_dropped == 45
+    half = transmit._replace(data=transmit.data[: 20 * (transmit.segment_size or 0)])
+    (other,) = bridged.send([from_kernel(BULK, bridged)])
+    first = other._replace(data=other.data[: 20 * (other.segment_size or 0)])
+    arrive(bridged, [first, other, half])
+    received = bridged.interfaces["b"].received
+    assert normal(received[45:]) == normal(cut([from_kernel(BULK, bridged)]))
+    assert bridged.peer("b").counters.duplicates_dropped == 45 + 20 + 20
+
+
+def test_an_interface_without_offloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At both ends: complete packets in, complete packets out."""
+    bridged = Bridged(monkeypatch, has_header=False, has_uso=False)
+    given = [(NO_VIRTIO, p) for p in cut([from_kernel(BULK, bridged)])]
+    arrive(bridged, bridged.send(given))
+    assert bridged.interfaces["b"].received == [packet for _, packet in given]
+
+
+def test_only_the_far_interface_is_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    bridged = Bridged(monkeypatch)
+    far = bridged.interfaces["b"]
+    far.has_header = far.has_uso = False
+    given = [
+        from_kernel(BULK, bridged),
+        from_kernel(Superpacket(6, UDP, 500, bytes(3000)), bridged),
+        from_kernel(Superpacket(4, UDP, 500, bytes(300)), bridged),
+    ]
+    arrive(bridged, bridged.send(given))
+    assert normal(far.received) == normal(cut(given))
+
+
+def test_another_source_than_the_peers(bridged: Bridged) -> None:
+    """Cryptokey routing: a member can't send for another, however many packets at a time."""
+    for s in (BULK, Superpacket(4, UDP, 999, b"x" * 64)):
+        given = from_kernel(s, bridged, source="b")
+        arrive(bridged, bridged.send([given] * 5))
+    assert bridged.interfaces["b"].received == []
+    assert bridged.nodes["b"].drops["inner source is not the peer's"] == 5 * 45 + 5
+
+
+def test_no_such_peer(bridged: Bridged) -> None:
+    virtio, packet = from_kernel(BULK, bridged)
+    elsewhere = readdressed(packet, bridged.address("a"), bytes([10, 77, 1, 1]))
+    assert bridged.send([(virtio, elsewhere)]) == []
+    assert bridged.nodes["a"].drops["sent: no route"] == 45
+
+
+def test_a_checksum_nobody_else_could_find(bridged: Bridged) -> None:
+    """Of another protocol, or behind extension headers: it is completed before it leaves."""
+    s = Superpacket(6, UDP, 999, b"x" * 50, options=bytes([UDP, 0, 1, 4, 0, 0, 0, 0]))
+    given = from_kernel(s, bridged)
+    arrive(bridged, bridged.send([given]))
+    assert bridged.interfaces["b"].received == cut([given])
+
+
+def test_what_is_too_large_for_the_path_goes_in_fragments(bridged: Bridged) -> None:
+    peer = bridged.peer("a")
+    assert peer.traversal.best is not None
+    peer.traversal.best.mtu.limit = 1000
+    small = [from_kernel(Superpacket(4, UDP, 999, bytes([i]) * 64), bridged) for i in range(30)]
+    given = [from_kernel(BULK, bridged), *small]
+    transmits = bridged.send(given)
+    assert (
+        max(len(one) for t in transmits for one in datagrams_of(t))
+        <= 1000 + 16 + 32 + TRAIN_OVERHEAD
+    )
+    arrive(bridged, transmits)
+    assert normal(bridged.interfaces["b"].received) == normal(cut(given))
+    assert bridged.interfaces["a"].received, "and its sender is told"
+
+
+def test_while_a_socket_is_blocked_nothing_is_read(bridged: Bridged) -> None:
+    bridged.interfaces["a"].outgoing = [from_kernel(BULK, bridged)] * 3
+    bridged.loops["a"].is_blocked = True
+    bridged._egress["a"].read_interface()
+    assert len(bridged.interfaces["a"].outgoing) == 3
+
+
+def test_other_datagrams_among_frames(bridged: Bridged) -> None:
+    """They, and forged ones, are dropped with a reason, and the others arrive."""
+    given = from_kernel(BULK, bridged)
+    (transmit,) = bridged.send([given])
+    arrive(bridged, [transmit])
+    frames = datagrams_of(transmit)
+    size = len(frames[0])
+    forged = bytearray(frames[20])
+    forged[100] ^= 1
+    for noise in (bytes(forged), b"\4" + bytes(size - 1), b"\x99" * size, frames[3]):
+        bridged.interfaces["b"].received.clear()
+        (transmit,) = bridged.send([given])
+        fresh = datagrams_of(transmit)
+        bridged.receive([([*fresh[:10], noise, *fresh[10:]], bridged.source)])
+        assert normal(bridged.interfaces["b"].received) == normal(cut([given]))
+    assert sum(bridged.nodes["b"].drops.values()) == 3
+    assert bridged.peer("b").counters.duplicates_dropped == 1
