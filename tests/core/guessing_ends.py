@@ -40,8 +40,9 @@ class Traversal:
     def needs_path(self) -> bool:
         return self.best is None
 
-    def is_stuck(self, now: float) -> bool:
-        return self.stuck
+    @property
+    def stuck_from(self) -> float | None:
+        return float("-inf") if self.stuck else None
 
     def expect_answers_to(self, transaction: int) -> None:
         self.transactions.append(transaction)
@@ -109,6 +110,12 @@ class End:
                 self._mapped[key] = 1100 + int.from_bytes(self._draw(4), "little") % width
         return Endpoint(self.host, self._mapped[key])
 
+    def handle_timer(self, now: float) -> None:
+        """As a node does, whose every peer something has happened to."""
+        for peer in self.peers.values():
+            self.guessing.note(peer)
+        self.guessing.handle_timer(self.peers.values(), now)
+
     def peer(self, of: End) -> Any:
         return self.peers[of.name]
 
@@ -152,7 +159,7 @@ class Pair:
         for end in ends or self.ends:
             for peer in end.peers.values():
                 peer.traversal.stuck = True
-            end.guessing.handle_timer(end.peers.values(), self.now)
+            end.handle_timer(self.now)
             self.settle(end)
 
     def settle(self, end: End) -> None:
@@ -203,7 +210,7 @@ class Pair:
             else:
                 assert due is not None
                 end = self.ends[due[1]]
-                end.guessing.handle_timer(end.peers.values(), self.now)
+                end.handle_timer(self.now)
                 timer = end.guessing.get_timer()
                 self.settle(end)
                 assert timer is None or timer > self.now or self.state_changed(end), "it spins"

@@ -27,10 +27,9 @@ from tunnel.core.port_guessing import (
     ASK_TRIES,
     HIGHEST_TTL,
     LINGER,
-    ROLE_DELAY,
-    SPACING,
     TIDY_INTERVAL,
 )
+from tunnel.core.stuck_pairs import ROLE_DELAY, SPACING
 from tunnel.wire.check import Phase, Prediction, PredictionKind, Refusal
 
 ASK, ANSWER, DECLINE = Phase
@@ -410,7 +409,7 @@ def test_reset_in_each_state(state: object) -> None:
     pair = Pair("512", "exact")
     a, b = pair.ends
     if state is IDLE:
-        a.guessing.handle_timer(a.peers.values(), pair.now)
+        a.handle_timer(pair.now)
     else:
         pair.get_stuck(a)
         pair.run_until(lambda: a.state is state)

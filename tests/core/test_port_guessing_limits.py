@@ -60,7 +60,7 @@ def test_early_and_double_timers_are_harmless(kinds: tuple[str, str]) -> None:
             pair.run(0.005 if is_restless else 6.0)
             for end in pair.ends:
                 for _ in range(2 if is_restless else 0):
-                    end.guessing.handle_timer(end.peers.values(), pair.now)
+                    end.handle_timer(pair.now)
                     timer = end.guessing.get_timer()
                     pair.settle(end)
                     assert timer is None or timer > pair.now

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from tests.sim.attention import check_attention
 from tests.sim.topology import Link, Router, Segment
 from tunnel.core.events import SocketsReleased
 from tunnel.core.machine import Buffer, Transmit, is_stream
@@ -79,6 +80,8 @@ class Host:
         """Address by `local` index, of sockets that do not take all addresses of the host."""
         self.machine: Any = None
         self.is_suspended = False
+        self.is_examined = True
+        """Whether its node is asked after every input whether it has forgotten anybody."""
         self.udp_blocked = False
         self.opens_sockets = False
         """Open a socket for a `Transmit.local` that has none, rather than raise LookupError."""
@@ -262,6 +265,8 @@ class Host:
         machine = self.machine
         if machine is None or self.is_suspended:
             return
+        if self.is_examined:
+            check_attention(machine)
         self._transmit(machine.datagrams_to_send(self.now))
         if self.streams is not None:
             self.streams.settle(self)

@@ -78,7 +78,9 @@ class Town(DualStack):
         """m asks a to check these."""
 
         def ask(node: Node, now: float) -> None:
-            self.peer("m", "a").traversal.checks.call(candidates)
+            peer = self.peer("m", "a")
+            peer.traversal.checks.call(candidates)
+            peer.touch()
 
         assert len(candidates) <= MAX_CANDIDATES
         self.hosts["m"].call(ask)
@@ -124,6 +126,7 @@ def forget_m(world: Town) -> None:
     """As if m had come by another way: a has no path to it, and looks for one."""
     for address in world.hosts["m"].addresses:
         world.net.block(world.hosts["a"], address)
+    world.peer("a", "m").touch()
     world.hosts["a"].call(lambda node, now: world.peer("a", "m").traversal.forget_paths())
     world.net.run_for(5)
     assert world.state("a", "m") == "relayed"

@@ -19,7 +19,8 @@ from tests.sim.trace import DAY, SENT
 from tests.sim.world import SERVER_ADDRESS, World
 from tunnel.core.attempt import GuessState
 from tunnel.core.events import PathChanged
-from tunnel.core.port_guessing import SPACING, PortGuessing
+from tunnel.core.port_guessing import PortGuessing
+from tunnel.core.stuck_pairs import SPACING
 from tunnel.wire.check import Refusal
 from tunnel.wire.endpoint import Endpoint
 

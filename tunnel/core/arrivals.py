@@ -90,7 +90,7 @@ class Arrivals:
         return self._peers.routes.find(source) is peer
 
     def note_packets(self, peer: Peer, packets: int, size: int, now: float) -> None:
-        peer.traversal.note_activity(now)
+        peer.note_activity(now)
         peer.counters.rx_packets += packets
         peer.counters.rx_bytes += size
 

@@ -64,14 +64,16 @@ class Departures:
             # Its own load makes an echo late. Copies of it would be a load for the relay as well.
             endpoints = (best.endpoint,)
         if size > SMALLEST:
-            peer.mtu.note_large(traversal, now)
+            peer.note_large(now)
             limit = peer.mtu.limit_of(traversal, endpoints)
             if limit is not None and size > limit:
                 return None
         reserved = peer.session.reserve(frames, now)
+        if peer.session.is_initiating:  # Keys are due, or there are none.
+            peer.touch()
         if reserved is None:
             return None
-        traversal.note_activity(now)
+        peer.note_activity(now)
         return Departure(peer, *reserved, endpoints)
 
     def address(self, departure: Departure, data: Buffer, size: int, now: float) -> list[Transmit]:

@@ -22,8 +22,11 @@ class EchoPace:
         self._eagerness = 0.9 + random_bytes(1)[0] / 2550
         self._active_until = float("-inf")
 
-    def note_activity(self, now: float) -> None:
+    def note_activity(self, now: float) -> bool:
+        """Whether that is news: nothing went on before, and the next echo may be another one."""
+        was_active = self.is_active(now)
         self._active_until = now + ACTIVE_FOR
+        return not was_active
 
     def is_active(self, now: float) -> bool:
         """Whether traffic flows."""

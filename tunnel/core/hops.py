@@ -19,7 +19,6 @@ Anybody can forge an ICMP message. It costs a wrong time to live, between 2 and 
 from __future__ import annotations
 
 import ipaddress
-from functools import lru_cache
 
 from tunnel.core.candidates import is_public
 from tunnel.core.machine import Transmit
@@ -148,7 +147,6 @@ class HopDiscovery:
             self._ask(now)
 
 
-@lru_cache(maxsize=4)  # Asked after every input, answered differently a few times in a node's life.
 def _reckon_opener_ttl(routers: tuple[str, ...]) -> int:
     for number, router in enumerate(routers, 1):
         if router and _is_public(router):

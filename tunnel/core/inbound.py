@@ -160,7 +160,9 @@ class Inbound:
             self._registration.receive_response(response, source, now, local)
             return
         session.receive_response(response, now)
-        self._note_keys(self._peers.of_session(session), now)
+        peer = self._peers.of_session(session)
+        peer.touch()
+        self._note_keys(peer, now)
 
     def _receive_frame(
         self, datagram: bytes, source: Endpoint, now: float, packets: list[bytes], local: int
@@ -207,8 +209,7 @@ class Inbound:
         local: int,
     ) -> None:
         """The peer's session has opened frames, `size` bytes in all, the first with `counter`."""
-        peer.is_online, peer.has_left = True, False
-        peer.traversal.note_received(source, now, size, local)
+        peer.note_received(source, now, size, local)
         self._note_keys(peer, now)
         session = peer.session
         if session.skipped or session.was_late:
@@ -244,7 +245,7 @@ class Inbound:
         header = parse_ip_header(packet)
         if self._peers.routes.find(header.source) is not peer:
             raise AuthenticationFailed("inner source is not the peer's")
-        peer.traversal.note_activity(now)
+        peer.note_activity(now)
         peer.counters.rx_packets += 1
         peer.counters.rx_bytes += header.length
         packets.append(packet[: header.length])
@@ -253,6 +254,7 @@ class Inbound:
         self, peer: Peer, payload: bytes, source: Endpoint, now: float, local: int
     ) -> None:
         check = parse_check(payload)
+        peer.touch()
         traversal = peer.traversal
         if isinstance(check, Ping):
             traversal.receive_ping(check, source, now, local)

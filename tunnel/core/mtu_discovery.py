@@ -47,11 +47,10 @@ class MtuDiscovery:
             path is not None and path.mtu.is_settled and traversal.state is not TraversalState.DOUBT
         )
 
-    def note_large(self, traversal: Traversal, now: float) -> None:
-        """A packet of more than SMALLEST bytes is on its way."""
+    def note_large(self, traversal: Traversal, now: float) -> bool:
+        """A packet of more than SMALLEST bytes is on its way; whether a check is due for that."""
         path = traversal.in_use
-        if path is not None:
-            path.mtu.note_large(now)
+        return path is not None and path.mtu.note_large(now)
 
     def note_too_big(
         self, path: Path, via: Endpoint, mtu: int, tag_length: int, now: float

@@ -6,27 +6,21 @@ leaves: IP packet → longest prefix → peer → session seals → the traversa
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from tunnel.core.announcer import Announcer
 from tunnel.core.arrivals import Arrivals
 from tunnel.core.candidates import HostAddress
-from tunnel.core.check_budget import CheckBudget
-from tunnel.core.checks import Outgoing
+from tunnel.core.collector import Collector
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.departures import Departures
 from tunnel.core.diagnosis import Diagnosis, diagnose
 from tunnel.core.disclosure import Disclosure
 from tunnel.core.events import (
     Event,
-    PathChanged,
-    PingAnswered,
     RebindWanted,
-    ServerRegistered,
-    SocketsReleased,
-    TransportChanged,
 )
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.inbound import Inbound
@@ -39,7 +33,6 @@ from tunnel.core.membership import InvitationLedger
 from tunnel.core.nat import NatDiscovery
 from tunnel.core.outbound import Outbound
 from tunnel.core.pair_facts import gather_pair
-from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
 from tunnel.core.port_guessing import PortGuessing
@@ -112,8 +105,6 @@ class Node:
         )
         self.disclosure = Disclosure(config, self.registration, self.nat, self._announcer)
         self._rebind_policy = RebindPolicy()
-        self._events: deque[Event] = deque()
-        self._check_budget = CheckBudget()
         self._outbound = Outbound(self.registration, self._announcer)
         self._witness = Witness(self.peers, self._announcer)
         self._inbound = Inbound(
@@ -132,6 +123,19 @@ class Node:
         )
         self.departures = Departures(self.peers, self._outbound)
         self.arrivals = Arrivals(indices, link, self.peers, self._inbound)
+        self._collector = Collector(
+            registration=self.registration,
+            peers=self.peers,
+            announcer=self._announcer,
+            lifetime=self.lifetime,
+            nat=self.nat,
+            guessing=self.guessing,
+            disclosure=self.disclosure,
+            witness=self._witness,
+            inbound=self._inbound,
+            outbound=self._outbound,
+            drops=self.drops,
+        )
         for known in config.known_peers:
             try:
                 self.peers.remember(known.certificate, known.endpoints)
@@ -160,22 +164,23 @@ class Node:
         """
         is_first = self._announcer.candidates is None
         self._announcer.set_network(addresses, port, routes)
-        self._announce(now)
-        for peer in self.peers:
+        self._collector.announce(now)
+        peers = self.peers.touch_all()
+        for peer in peers:
             peer.admit_again(self._announcer.admit)
         if is_first:
-            for peer in self.peers:
+            for peer in peers:
                 if self._outbound.guess_endpoints(peer):
                     peer.session.initiate(now)
         else:
             self.registration.refresh(now)
-            self._punch_again(now, "network changed")
+            self._collector.punch_again(now, "network changed")
         self._collect(now)
 
     def routes_changed(self, routes: Sequence[Network], now: float) -> None:
         """To be called when local routes change and addresses do not."""
         if self._announcer.set_routes(routes):
-            for peer in self.peers:
+            for peer in self.peers.touch_all():
                 if peer.admit_again(self._announcer.admit) and peer.session.is_established(now):
                     peer.traversal.punch(now, "another route")
         self.registration.refresh(now)  # So that the server sees where we come from now.
@@ -184,11 +189,10 @@ class Node:
     def set_mapped_endpoint(self, endpoint: Endpoint | None, now: float) -> None:
         """Where the home router forwards to our port, if it does: a candidate like any other."""
         self._announcer.mapped = endpoint
-        if self._gather():
-            self.peers.set_local_candidates(self._announcer.candidates or ())
+        if self._collector.gather():
             # Also that it is gone: others must not send where nobody forwards.
             self.registration.announce(self._announcer.seal(), now)
-            for peer in self.peers:
+            for peer in self.peers.touch_all():
                 if endpoint is not None and peer.state(now) == "relayed":
                     peer.traversal.punch(now, "port mapped")
                     peer.traversal.call_peer(now)
@@ -197,9 +201,9 @@ class Node:
     def rebound(self, port: int, now: float) -> None:
         """Another socket, on `port`, has taken the place of the one in use, in the same network."""
         self._announcer.set_port(port)
-        self._announce(now)
+        self._collector.announce(now)
         self.registration.refresh(now)
-        self._punch_all(now, "another port")
+        self._collector.punch_all(now, "another port")
         self._collect(now)
 
     def ledger_saved(self, now: float) -> None:
@@ -217,6 +221,7 @@ class Node:
                 self._wake(peer, now)
                 self._collect(now)
             return None
+        peer.touch()
         routes = peer.traversal.routes(now)
         transaction = peer.traversal.ask(routes[0], now) if routes else None
         self._collect(now)
@@ -267,7 +272,7 @@ class Node:
             if peer is None:
                 self.drops["sent: no route"] += 1
                 continue
-            peer.traversal.note_activity(now)
+            peer.note_activity(now)
             if self._outbound.send(peer, packet, now, answers):
                 peer.counters.tx_packets += 1
                 peer.counters.tx_bytes += len(packet)
@@ -314,155 +319,50 @@ class Node:
         self._collect(now)
 
     def datagrams_to_send(self, now: float) -> list[Transmit]:
+        # By `departures` and `arrivals`, which call nobody back.
+        if self.peers.attention.has_touched:
+            self._collect(now)
         return self._outbound.take_transmits()
 
     def next_event(self) -> Event | None:
-        return self._events.popleft() if self._events else None
+        events = self._collector.events
+        return events.popleft() if events else None
 
     # The clock
 
     def get_timer(self) -> float | None:
-        times = [self.registration.get_timer(), self.lifetime.get_timer(), self.nat.get_timer()]
-        times += [self.guessing.get_timer(), self.disclosure.get_timer()]
-        times += [peer.get_timer() for peer in self.peers]
-        return earliest(times)
+        parts = (self.registration, self.lifetime, self.nat, self.guessing, self.disclosure)
+        return earliest((self.peers.attention.get_timer(), *(part.get_timer() for part in parts)))
 
     def handle_timer(self, now: float) -> None:
         self.registration.handle_timer(now)
         self.lifetime.handle_timer(now)
         self.nat.handle_timer(now)
-        for peer in self.peers:
+        due = self.peers.attention.take_due(now)
+        for peer in due:
             peer.handle_timer(now)
+            self.guessing.note(peer)
         self.guessing.handle_timer(self.peers, now)
         self.disclosure.handle_timer(self.peers, now)
         may_rebind = self.config.may_rebind and self.registration.is_connected
         may_rebind = may_rebind and not self.registration.is_udp_blocked
-        if may_rebind and self._rebind_policy.is_due(self.peers, now):
-            self._events.append(RebindWanted())
+        if may_rebind and self._rebind_policy.is_due(due, self.peers, now):
+            self._collector.events.append(RebindWanted())
         self._collect(now)
 
-    def _punch_again(self, now: float, cause: str = "UDP passes again") -> None:
-        """From this network, as if nothing were known of it."""
-        self.lifetime.restart(now)
-        self.guessing.reset(now)
-        self.nat.restart(now)
-        self._punch_all(now, cause)
-
-    def _punch_all(self, now: float, cause: str) -> None:
-        for peer in self.peers:
-            if peer.session.is_established(now):
-                peer.traversal.punch(now, cause)
-                peer.traversal.call_peer(now)
-
-    # Outbound
+    # Inside
 
     def _wake(self, peer: Peer, now: float) -> None:
         """There is something for a peer we have no session with."""
+        peer.touch()
         peer.session.initiate(now)
         if not peer.is_online:
             self.registration.introduce(peer.key.data, now)
             self._witness.ask(peer, now)
 
     def _collect(self, now: float) -> None:
-        """Gather what the parts want sent and reported."""
-        self._events.extend(self._inbound.take_events())
-        self._announce(now)
-        for event in self.registration.take_events():
-            self._events.append(event)
-            if isinstance(event, TransportChanged):
-                for peer in self.peers:
-                    # What was relayed by the other way since it failed went nowhere.
-                    peer.traversal.set_relay(bool(peer.channel), now, is_new=True)
-            if self.registration.link.is_on_stream:
-                continue
-            self.nat.note(event, now)
-            if isinstance(event, TransportChanged):
-                self._punch_again(now)
-            elif isinstance(event, ServerRegistered) and self.lifetime.get_timer() is None:
-                self.lifetime.restart(now)
-        self._events.extend(self.peers.take_events())
-        self._measure_lifetime(now)
-        self._guess(now)
-        for to, payload in self.disclosure.take_messages():
-            self._outbound.send(to, payload, now)
-        self._outbound.add(self.nat.take_transmits(now))
-        self._events.extend(self.nat.take_events())
-        for peer in self.peers:
-            traversal = peer.traversal
-            checks = self._check_budget.admit(peer, peer.take_checks(now), self.drops, now)
-            self._outbound.send_checks(peer, checks, now)
-            if traversal.wishes.take_was_moved():
-                # The server does not know yet, nor do the peers that we have nothing to say to.
-                self.registration.refresh(now)
-                for other in self.peers:
-                    other.traversal.echo_now(now)
-            if traversal.wishes.take_wants_witness():
-                self.registration.refresh(now)
-            if traversal.wishes.take_wants_introduction():
-                self.registration.refresh(now)
-                if self._announcer.has_untold_alternate:
-                    self.registration.announce(self._announcer.seal(), now)
-                self.registration.introduce(peer.key.data, now)
-                # The server may have died without anybody noticing yet.
-                self._witness.ask(peer, now)
-            self._outbound.send_handshakes(peer, now)
-            for transaction, seconds, endpoint in traversal.asking.take_answers():
-                way = "relay" if endpoint == RELAYED else str(endpoint)
-                self._events.append(PingAnswered(peer.name, transaction, seconds, way))
-            events = peer.take_events(now)
-            self._events.extend(events)
-            if not self.registration.is_connected and any(
-                isinstance(event, PathChanged) for event in events
-            ):
-                self._witness.ask_for_all(now)
-        for to, endpoint, payload in self._witness.take_messages():
-            local = to.traversal.local_of(endpoint)
-            self._outbound.send_checks(to, [Outgoing(endpoint, payload, local)], now)
-        if self._events:
-            self.disclosure.wake(now)
-        # First what tells the server where we are: then it relays what follows.
-        self._outbound.add(self.registration.datagrams_to_send())
-        for peer in self.peers:
-            self._outbound.send_again(peer, peer.take_unproven(now), now)
-
-    def _guess(self, now: float) -> None:
-        self.peers.set_opener_ttl(self.hops.opener_ttl)
-        self.guessing.measure(now)
-        for probe, endpoint, local in self.guessing.take_probes():
-            self.registration.link.send(probe, now, endpoint, local)
-        for to, check in self.guessing.take_messages():
-            self._outbound.send_checks(to, [check], now)
-        released = self.guessing.take_released()
-        if released:
-            self._events.append(SocketsReleased(released))
-
-    def _measure_lifetime(self, now: float) -> None:
-        for probe in self.lifetime.take_probes():
-            if not self.registration.link.is_on_stream:
-                self.registration.link.send(probe, now, local=SECOND_SOCKET)
-        interval = self.lifetime.keepalive_interval
-        if interval != self.registration.keepalive_interval:
-            self.registration.keepalive_interval = interval
-            self.peers.set_keepalive_interval(interval)
-
-    # Membership and candidates
-
-    def _gather(self) -> bool:
-        registration = self.registration
-        reflexive = registration.reflexive_endpoints()
-        return self._announcer.gather(reflexive, registration.alternate_endpoints())
-
-    def _announce(self, now: float) -> None:
-        """Tell the server, and through it the peers, when our candidates have changed."""
-        before = self._announcer.candidates
-        if not self._gather():
-            return
-        self.peers.set_local_candidates(self._announcer.candidates or ())
-        # What the server itself sees it tells the peers without being told.
-        known = self.registration.main_observed
-        is_on_stream = self.registration.link.is_on_stream
-        if is_on_stream or self._announcer.has_news_since(before, known):
-            self.registration.announce(self._announcer.seal(), now)
+        """To be called at the end of every input."""
+        self._collector.collect(now)
 
     def status(self, now: float) -> dict[str, Any]:
         """A snapshot for people and programs; the format of ``punchtun status --json``."""

@@ -58,7 +58,7 @@ class Outbound:
         return self._send_whole(peer, payload, now)
 
     def _send_whole(self, peer: Peer, payload: bytes, now: float) -> bool:
-        frame = peer.session.seal(payload, now)
+        frame = peer.seal(payload, now)
         if frame is None:
             return False
         for endpoint in peer.traversal.take_routes(len(frame), now):
@@ -79,7 +79,7 @@ class Outbound:
             if payload is None:
                 self._transmits.append(Transmit(OPENER, endpoint, local=local, ttl=ttl))
                 continue
-            frame = peer.session.seal(payload, now)
+            frame = peer.seal(payload, now)
             if frame is not None:
                 is_whole = is_padded_ping(payload)
                 self.emit(peer, frame, endpoint, local, dont_fragment=is_whole)

@@ -94,10 +94,12 @@ class PathMtu:
             self._top = top
             self._enter(MtuState.ASKING, now)
 
-    def note_large(self, now: float) -> None:
-        """A packet larger than SMALLEST is sent on this path."""
+    def note_large(self, now: float) -> bool:
+        """A packet larger than SMALLEST is sent on this path; whether a check is due for that."""
         if self.state is MtuState.SETTLED and now - self._answered_at >= WATCH_INTERVAL:
             self._enter(MtuState.WATCHING, now)
+            return True
+        return False
 
     def suggest(self, size: int, now: float) -> None:
         """Somebody on the way, or somebody who says so, lets no more than `size` through."""

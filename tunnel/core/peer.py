@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunnel.constants import TUNNEL_MTU
+from tunnel.core.attention import Attention
 from tunnel.core.checks import Outgoing
 from tunnel.core.events import (
     Event,
@@ -64,6 +65,10 @@ class Counters:
 
 
 class Peer:
+    """Who does anything to its session or traversal *touches* it, so that it is looked at after the
+    input. What is called here does that by itself, and for packets and frames only if it matters.
+    """
+
     def __init__(
         self,
         certificate: Certificate,
@@ -71,7 +76,9 @@ class Peer:
         session: Session,
         random_bytes: RandomBytes,
         interface_mtu: int = TUNNEL_MTU,
+        attention: Attention[Peer] | None = None,
     ) -> None:
+        self._attention: Attention[Peer] = attention or Attention()
         self.certificate = certificate
         self.packed_certificate = packed
         self.key = PublicKey(certificate.key)
@@ -109,6 +116,7 @@ class Peer:
         self._punch_at: float | None = None
         self._initiate_at: float | None = None
         self._handshakes_seen = 0
+        self._key_changes_seen = 0
         self._handshake_began: float | None = None
         self.has_keys = False
         """Whether frames could be sealed when last looked at."""
@@ -129,9 +137,14 @@ class Peer:
 
     # Commands
 
+    def touch(self) -> None:
+        """It may want something now, or be woken at another time than before."""
+        self._attention.touch(self)
+
     def introduce(self, is_smaller: bool, now: float, start: float, settle: float) -> None:
         """The server has introduced us. `start`: seconds to the common start; `settle`: seconds a
         handshake through the relay takes."""
+        self.touch()
         if self.session.is_established(now):
             if self.traversal.state is not TraversalState.DIRECT:
                 self.traversal.punch(now, "introduction", start)
@@ -146,12 +159,14 @@ class Peer:
 
     def forget_keys(self) -> None:
         """The peer's process has ended: its keys are gone, and what was proven counts no more."""
+        self.touch()
         self.session.close()
         self.traversal.forget_paths()
         self.has_keys = False
 
     def admit_again(self, admit: Callable[[Sequence[Candidate]], Sequence[Candidate]]) -> bool:
         """From here other candidates of it may be worth a check than before; whether some are."""
+        self.touch()
         table = self.traversal.path_table
         before, added = set(table.candidates), table.added
         if self.announced:
@@ -160,12 +175,34 @@ class Peer:
                 table.add_candidate(candidate)
         return not before.issuperset(table.candidates)
 
+    # Packets and frames
+
+    def note_activity(self, now: float) -> None:
+        """A packet was sent to it, or came from it."""
+        if self.traversal.note_activity(now):
+            self.touch()
+
+    def note_received(self, source: Endpoint, now: float, size: int, local: int) -> None:
+        """A frame of `size` bytes has opened, from `source` to our socket `local`. Call `note_keys`
+        next."""
+        self.is_online, self.has_left = True, False
+        if self.traversal.note_received(source, now, size, local):
+            self.touch()
+
+    def seal(self, payload: bytes, now: float) -> bytes | None:
+        """A frame; None without keys. Sealing may begin a handshake."""
+        frame = self.session.seal(payload, now)
+        if self.session.is_initiating:
+            self.touch()
+        return frame
+
     # Sizes
 
     def note_large(self, now: float) -> int | None:
         """A packet larger than `SMALLEST` is going to be sent: bytes up to which it passes whole;
         None: of any size."""
-        self.mtu.note_large(self.traversal, now)
+        if self.mtu.note_large(self.traversal, now):
+            self.touch()
         return self.mtu.limit(self.traversal, now)
 
     def next_fragmented(self) -> int:
@@ -181,6 +218,7 @@ class Peer:
         return answer if answer and self._too_big_answers.take(now) else None
 
     def receive_pong(self, pong: Pong, source: Endpoint, now: float) -> None:
+        self.touch()
         if not self.mtu.receive_pong(self.traversal, pong, now):
             self.traversal.receive_pong(pong, source, now)
 
@@ -191,12 +229,15 @@ class Peer:
         best, relay = self.traversal.best, self.traversal.relay
         cipher = self.session.cipher
         tag_length = cipher.tag_length if cipher else LONGEST_TAG
-        if mtu is None:
-            self.traversal.note_unreachable(endpoint, now)
-        elif is_server and relay is not None:
+        if mtu is not None and is_server and relay is not None:
+            self.touch()
             self.mtu.note_too_big(relay, endpoint, mtu, tag_length, now)
         elif best is not None and best.endpoint == endpoint:
-            self.mtu.note_too_big(best, endpoint, mtu, tag_length, now)
+            self.touch()
+            if mtu is None:
+                self.traversal.note_unreachable(endpoint, now)
+            else:
+                self.mtu.note_too_big(best, endpoint, mtu, tag_length, now)
 
     def take_checks(self, now: float) -> list[Outgoing]:
         checks = self.traversal.take_checks()
@@ -208,9 +249,11 @@ class Peer:
         times = [self.session.get_timer(), self._initiate_at]
         if self.has_keys:
             times += [self.traversal.get_timer(), self.mtu.get_timer(self.traversal)]
+            times += [self.session.established_until, self._suspicion_at()]
         return earliest(times)
 
     def handle_timer(self, now: float) -> None:
+        self.touch()
         self.session.handle_timer(now)
         if self._initiate_at is not None and now >= self._initiate_at:
             self._initiate_at = None
@@ -220,11 +263,19 @@ class Peer:
         self.note_keys(now)
         if self.has_keys:
             self.traversal.handle_timer(now)
-            self._suspect_keys(now)
+            suspicion_at = self._suspicion_at()
+            if suspicion_at is not None and now >= suspicion_at:
+                self.session.initiate(now)
 
     def note_keys(self, now: float) -> bool:
         """To be called after the session took in anything. True: there are new keys to use."""
         is_established = self.session.is_established(now)
+        if (
+            is_established is not self.has_keys
+            or self.session.key_changes != self._key_changes_seen
+        ):
+            self._key_changes_seen = self.session.key_changes
+            self.touch()
         is_new = is_established and (
             not self.has_keys or self.session.handshakes != self._handshakes_seen
         )
@@ -334,16 +385,18 @@ class Peer:
         began, self._handshake_began = self._handshake_began, None
         return SessionEstablished(self.name, round(now - began, 3) if began is not None else 0.0)
 
-    def _suspect_keys(self, now: float) -> None:
-        """When nothing comes back by any way, the peer may have lost its keys."""
-        age = self.session.handshake_age(now)
-        if age is not None and age < HANDSHAKE_AFTER_SILENCE:
-            return  # Nothing can have come back under these keys yet.
-        best = self.traversal.best
-        ways = [path for path in (best, self.traversal.relay) if path is not None]
-        for path in ways:
-            doubted_from = path.doubted_from()
-            if doubted_from is None or now < doubted_from + HANDSHAKE_AFTER_SILENCE:
-                return
-        if ways and not self.session.is_initiating:
-            self.session.initiate(now)
+    def _suspicion_at(self) -> float | None:
+        """When nothing will have come back by any way for so long that the peer may have lost its
+        keys; None if something does, or a handshake is under way."""
+        ways = (self.traversal.best, self.traversal.relay)
+        doubts = [path.doubted_from() for path in ways if path is not None]
+        agreed_at = self.session.agreed_at
+        if not doubts or self.session.is_initiating or agreed_at is None:
+            return None
+        # Nothing can have come back under keys that were agreed later.
+        latest = agreed_at
+        for doubted_from in doubts:
+            if doubted_from is None:
+                return None
+            latest = max(latest, doubted_from)
+        return latest + HANDSHAKE_AFTER_SILENCE

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL
+from tunnel.core.attention import Attention
 from tunnel.core.events import Event, PeerIntroduced, PeersChanged
 from tunnel.core.hops import FALLBACK_TTL
 from tunnel.core.indices import IndexTable
@@ -35,6 +36,7 @@ class PeerTable:
     ) -> None:
         self.routes: RoutingTable[Peer] = RoutingTable()
         """Whose an inner address is."""
+        self.attention: Attention[Peer] = Attention()
         self._static = static
         self._identity = identity
         self._indices = indices
@@ -56,10 +58,22 @@ class PeerTable:
     def __len__(self) -> int:
         return len(self._by_key)
 
+    def touch_all(self) -> list[Peer]:
+        """Every peer, all of them touched: for what is done to all, which is rare."""
+        peers = list(self)
+        for peer in peers:
+            peer.touch()
+        return peers
+
     def get(self, key: bytes) -> Peer | None:
-        return self._by_key.get(key)
+        """It is touched: who asks means to do something to it."""
+        peer = self._by_key.get(key)
+        if peer is not None:
+            peer.touch()
+        return peer
 
     def of_session(self, session: Session) -> Peer:
+        """It is not touched: most frames change nothing but counts."""
         return self._by_session[session]
 
     def find_session(self, session: Session) -> Peer | None:
@@ -92,7 +106,7 @@ class PeerTable:
     def set_keepalive_interval(self, seconds: float) -> None:
         """For those that are and those that will be."""
         self._keepalive_interval = seconds
-        for peer in self:
+        for peer in self.touch_all():
             peer.traversal.echoes.keepalive_interval = seconds
 
     def set_opener_ttl(self, ttl: int) -> None:
@@ -107,14 +121,14 @@ class PeerTable:
         return events
 
     def remember(self, packed: bytes, endpoints: Sequence[Endpoint]) -> Peer:
-        """The peer of this certificate.
+        """The peer of this certificate. It is touched.
 
         Raises Malformed, or AuthenticationFailed: not of this network, expired, or our own.
         """
         certificate = self._identity.verify(packed, self._wall_clock())
         if certificate.key == self._static.public_key.data:
             raise AuthenticationFailed("our own certificate")
-        peer = self._by_key.get(certificate.key)
+        peer = self.get(certificate.key)
         if peer is not None and certificate.serial <= peer.certificate.serial:
             return peer
         if peer is None:
@@ -128,7 +142,15 @@ class PeerTable:
                 wall_clock=self._wall_clock,
                 may_use_aegis=self._may_use_aegis,
             )
-            peer = Peer(certificate, packed, session, self._random_bytes, self._interface_mtu)
+            peer = Peer(
+                certificate,
+                packed,
+                session,
+                self._random_bytes,
+                self._interface_mtu,
+                self.attention,
+            )
+            peer.touch()
             self._by_key[certificate.key] = peer
             self._by_session[session] = peer
             peer.traversal.set_local_candidates(self._local_candidates)

@@ -48,17 +48,13 @@ from tunnel.core.prediction import (
 from tunnel.core.registration import Registration
 from tunnel.core.sampling import Asked, Sampler
 from tunnel.core.strikes import PING_RATE, plan_strikes
+from tunnel.core.stuck_pairs import StuckPairs
 from tunnel.wire.check import Phase, Ping, Prediction, PredictionKind, Refusal
 from tunnel.wire.endpoint import Endpoint
 
 SAMPLE_SOCKETS = 6
 """Two ports each: twelve samples tell a block's ends to a twelfth of its width."""
-BUSY_DELAY = 5.0
 ENOUGH = 0.9
-SPACING = 20.0
-"""Seconds between the starts of attempts that guess."""
-ROLE_DELAY = 2.0
-"""The node with the smaller key asks; the other does so this much later, if it has not."""
 ASK_TRIES = 4
 FIRST_ASK_RETRY = 0.4
 HOPELESS = 0.02
@@ -90,15 +86,14 @@ class PortGuessing:
         self.entry_lifetime = EntryLifetime(random_bytes)
         self.may_guess = may_guess
         self.state = GuessState.IDLE
-        self._own_key = own_key
+        self._pairs = StuckPairs(own_key)
         self._registration = registration
         self._nat = nat
         self._random_bytes = random_bytes
-        self._records: dict[bytes, GuessRecord] = {}
         self._attempt: Attempt | None = None
         self._sampler: Sampler | None = None
         self._next_at: float | None = None
-        self._guessed_at = float("-inf")
+        """Of the attempt."""
         self._tidy_at: float | None = None
         self._probes: list[Asked] = []
         self._messages: list[Message] = []
@@ -107,7 +102,7 @@ class PortGuessing:
 
     def record(self, peer: Peer) -> GuessRecord:
         """What has been tried for that peer."""
-        return self._records.setdefault(peer.key.data, GuessRecord())
+        return self._pairs.record(peer)
 
     def take_probes(self) -> list[Asked]:
         """To be sent to the server, each from its own socket."""
@@ -125,11 +120,15 @@ class PortGuessing:
 
     # Commands
 
+    def note(self, peer: Peer) -> None:
+        """Something has happened to that peer: whether the pair is stuck is to be seen."""
+        self._pairs.note(peer)
+
     def reset(self, now: float) -> None:
         """The network has changed: what is under way is void, and what was tried means nothing."""
         if self._attempt is not None:
             self._finish(self._attempt, now)
-        self._records.clear()
+        self._pairs.reset()
         self.entry_lifetime.restart()
 
     def measure(self, now: float) -> None:
@@ -172,9 +171,11 @@ class PortGuessing:
     # The clock
 
     def get_timer(self) -> float | None:
-        return earliest((self._next_at, self._tidy_at, self.entry_lifetime.get_timer()))
+        next_at = self._pairs.next_at if self._attempt is None else self._next_at
+        return earliest((next_at, self._tidy_at, self.entry_lifetime.get_timer()))
 
     def handle_timer(self, peers: Iterable[Peer], now: float) -> None:
+        """`peers`: all of them. What has happened to one since the last time was noted."""
         attempt = self._attempt
         self.entry_lifetime.handle_timer(now)
         self.budget.lifetime = self.entry_lifetime.seconds
@@ -196,40 +197,17 @@ class PortGuessing:
     # Inside
 
     def _consider(self, peers: Iterable[Peer], now: float) -> None:
-        """Begin with the pair that is due first, or see to it that we are woken when one is."""
-        due_at: float | None = None
-        first: tuple[float, Peer] | None = None
-        for peer in peers:
-            record = self.record(peer)
-            if not self._is_stuck(peer, now):
-                record.note_unstuck(peer.traversal.best is not None)
-                continue
-            patience = 0.0 if self._own_key < peer.key.data else ROLE_DELAY
-            at = record.due_at(now, patience)
-            if record.is_guess:
-                at = max(at, self._guessed_at + SPACING)
-            if at > now:
-                due_at = earliest((due_at, at))
-            elif not self._can_afford(record.expected_sends, now, rounds=2):
-                due_at = earliest((due_at, now + BUSY_DELAY))
-            elif first is None or at < first[0]:
-                first = at, peer
-        self._next_at = due_at
-        if first is not None:
-            peer = first[1]
+        """Begin with the pair that is due first."""
+
+        def can_afford(record: GuessRecord) -> bool:
+            return self._can_afford(record.expected_sends, now, rounds=2)
+
+        has_ports = self._server_ports() != []
+        peer = self._pairs.take_due(peers, now, has_ports=has_ports, can_afford=can_afford)
+        if peer is not None:
             wish, distrusts_steady = self.record(peer).begin()
             number = draw_number(self._random_bytes) & 0xFFFFFFFF
             self._sample(Attempt(peer, number, True, [], distrusts_steady, int(wish)), now)
-
-    def _is_stuck(self, peer: Peer, now: float) -> bool:
-        relay = peer.traversal.relay
-        return (
-            peer.has_keys
-            and relay is not None
-            and relay.is_alive(now)
-            and peer.traversal.is_stuck(now)
-            and self._server_ports() != []
-        )
 
     def _server_ports(self) -> list[Endpoint]:
         """Where to sample: IPv4, for IPv6 is not translated. Nowhere if no UDP passes."""
@@ -417,7 +395,7 @@ class PortGuessing:
         assert ours is not None
         assert theirs is not None
         if ours.size > 1 or theirs.size > 1:
-            self._guessed_at = now
+            self._pairs.guessed_at = now
         sends = count_sends(ours, theirs.size, len(attempt.locals), attempt.their_sockets)
         most = min(self.budget.left(now), sends)
         traversal = attempt.peer.traversal
@@ -468,7 +446,7 @@ class PortGuessing:
         in_use = attempt.peer.traversal.locals_in_use
         self.sockets.release(set(attempt.locals) - in_use)
         self._tidy_at = now + TIDY_INTERVAL if in_use & set(attempt.locals) else self._tidy_at
-        self._next_at = now  # Somebody else may be waiting.
+        self._pairs.next_at = now  # Somebody else may be waiting.
 
     def _tidy(self, peers: Iterable[Peer], now: float) -> None:
         """Give up the sockets of paths that have found another way."""

@@ -38,9 +38,9 @@ class PunchSchedule:
         self._rounds = []
         self._retry_at = self._began = None
 
-    def is_in_vain(self, now: float, rtt: float) -> bool:
-        """Whether the punch, begun long ago for that round trip, has brought nothing so far."""
-        return self._began is not None and now - self._began >= max(IN_VAIN, IN_VAIN_RTTS * rtt)
+    def in_vain_from(self, rtt: float) -> float | None:
+        """When the punch under way will have brought nothing for long, with that round trip."""
+        return None if self._began is None else self._began + max(IN_VAIN, IN_VAIN_RTTS * rtt)
 
     def get_timer(self) -> float | None:
         return self._rounds[0] if self._rounds else self._retry_at

@@ -22,15 +22,15 @@ class RebindPolicy:
         self._not_before = float("-inf")
         self._rebinds = 0
 
-    def is_due(self, peers: Iterable[Peer], now: float) -> bool:
-        """Whether to rebind now; to be asked while the server is connected. True counts as done."""
-        peers = list(peers)
-        if now < self._not_before or any(peer.traversal.best for peer in peers):
+    def is_due(self, woken: Iterable[Peer], peers: Iterable[Peer], now: float) -> bool:
+        """Whether to rebind now, for the sake of one of those just `woken`, who count their
+        failures then; to be asked while the server is connected. True counts as done."""
+        if now < self._not_before or not any(
+            peer.traversal.schedule.failures >= FAILURES and peer.state(now) == "relayed"
+            for peer in woken
+        ):
             return False
-        failing = (
-            peer.traversal.schedule.failures for peer in peers if peer.state(now) == "relayed"
-        )
-        if max(failing, default=0) < FAILURES:
+        if any(peer.traversal.best for peer in peers):
             return False
         self._not_before = now + SPACING * 2**self._rebinds
         self._rebinds = min(self._rebinds + 1, MAX_DOUBLINGS)

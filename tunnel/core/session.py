@@ -94,6 +94,7 @@ class Session:
         self._cookies = CookieGenerator(construction, remote_static)
         self._checker = CookieChecker(construction, static.public_key, random_bytes)
         self._keypairs = Keypairs()
+        self._expires_at: float | None = None
         self._initiators: dict[int, tuple[Initiator, float]] = {}
         """Initiations under way by index, oldest first, with the time they were sent: on a slow
         path the response to an earlier one arrives after the next was sent, and still counts."""
@@ -107,6 +108,8 @@ class Session:
         self._outbox: list[bytes] = []
         self.handshakes = 0
         """Completed, in either role."""
+        self.key_changes = 0
+        """How often keys came, went, or took another's place."""
         self.opened = 0
         """Frames opened, under all keys."""
         self.skipped = 0
@@ -124,13 +127,25 @@ class Session:
 
     def is_established(self, now: float) -> bool:
         """Whether a frame can be sealed now."""
+        until = self.established_until
+        return until is not None and now < until
+
+    @property
+    def agreed_at(self) -> float | None:
+        """When the keys in use were agreed; None without keys."""
         current = self._keypairs.current
-        return current is not None and now - current.created_at < self._times.reject_after
+        return None if current is None else current.created_at
+
+    @property
+    def established_until(self) -> float | None:
+        """When they expire, or did; None without keys."""
+        agreed_at = self.agreed_at
+        return None if agreed_at is None else agreed_at + self._times.reject_after
 
     def handshake_age(self, now: float) -> float | None:
-        """Seconds since the keys in use were agreed; None without keys."""
-        current = self._keypairs.current
-        return None if current is None else now - current.created_at
+        """Seconds since then; None without keys."""
+        agreed_at = self.agreed_at
+        return None if agreed_at is None else now - agreed_at
 
     @property
     def cipher(self) -> FrameCipher | None:
@@ -178,7 +193,7 @@ class Session:
     def close(self) -> None:
         """Forget all keys."""
         self._abandon()
-        self._drop(self._keypairs.drop_all())
+        self._drop_all()
 
     # From the network
 
@@ -290,11 +305,13 @@ class Session:
         self.opened += frames
         if keypair is not self._keypairs.current:
             self._drop(self._keypairs.received_with(keypair))
+            if self._keypairs.current is keypair:
+                self._note_keys()
 
     def _find_sending(self, now: float) -> Keypair | None:
         """The keypair to seal with; asks for its successor when that is due."""
         current = self._keypairs.current
-        if current is None or now - current.created_at >= self._times.reject_after:
+        if current is None or now >= current.created_at + self._times.reject_after:
             self.initiate(now)
             return None
         if current.sending_counter >= REKEY_AFTER_MESSAGES or (
@@ -309,13 +326,11 @@ class Session:
     # The clock
 
     def get_timer(self) -> float | None:
-        times = [self._retransmit_at, self._expiry(), self._renewal()]
-        return earliest(times)
+        return earliest((self._retransmit_at, self._expires_at, self._renewal()))
 
     def handle_timer(self, now: float) -> None:
-        expiry = self._expiry()
-        if expiry is not None and now >= expiry:
-            self._drop(self._keypairs.drop_all())
+        if self._expires_at is not None and now >= self._expires_at:
+            self._drop_all()
         renewal = self._renewal()
         if renewal is not None and now >= renewal:
             self._renewed = self._keypairs.current
@@ -327,11 +342,6 @@ class Session:
                 self._send_initiation(now)
 
     # Inside
-
-    def _expiry(self) -> float | None:
-        """Keys are zeroed after three times their life (white paper §6.1)."""
-        newest = max((keypair.created_at for keypair in self._keypairs), default=None)
-        return None if newest is None else newest + 3 * self._times.reject_after
 
     def _renewal(self) -> float | None:
         current = self._keypairs.current
@@ -376,6 +386,17 @@ class Session:
     def _add_keypair(self, keypair: Keypair) -> None:
         self._drop(self._keypairs.add(keypair))
         self.handshakes += 1
+        self._note_keys()
+
+    def _drop_all(self) -> None:
+        self._drop(self._keypairs.drop_all())
+        self._note_keys()
+
+    def _note_keys(self) -> None:
+        self.key_changes += 1
+        newest = max((keypair.created_at for keypair in self._keypairs), default=None)
+        # Keys are zeroed after three times their life (white paper §6.1).
+        self._expires_at = None if newest is None else newest + 3 * self._times.reject_after
 
     def _drop(self, keypairs: list[Keypair]) -> None:
         for keypair in keypairs:

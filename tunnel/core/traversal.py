@@ -120,10 +120,11 @@ class Traversal:
         paths = (self.best, self._former, self._succession.path)
         return {path.local for path in paths if path is not None}
 
-    def is_stuck(self, now: float) -> bool:
-        """Whether checking the candidates has been in vain for a while."""
+    @property
+    def stuck_from(self) -> float | None:
+        """When checking the candidates has, or will have, been in vain for a while."""
         rtt = (self.relay.rtt if self.relay else None) or 0.0
-        return self.needs_path and self.schedule.is_in_vain(now, rtt)
+        return self.schedule.in_vain_from(rtt) if self.needs_path else None
 
     @property
     def in_use(self) -> Path | None:
@@ -230,19 +231,21 @@ class Traversal:
             self.relay.proven_at = None
             self.relay.pending.clear()
 
-    def note_activity(self, now: float) -> None:
-        """A packet was sent to, or came from, the peer."""
-        self.echoes.note_activity(now)
+    def note_activity(self, now: float) -> bool:
+        """A packet was sent to, or came from, the peer; whether that changes any timer."""
+        return self.echoes.note_activity(now)
 
     # From the network: everything here is authentic
 
-    def note_received(self, source: Endpoint, now: float, size: int = 0, local: int = 0) -> None:
+    def note_received(self, source: Endpoint, now: float, size: int = 0, local: int = 0) -> bool:
         """A frame of `size` bytes has opened that came from `source` (RELAYED: by the relay) to our
-        socket `local`."""
+        socket `local`. False: nothing follows from that, and no timer changes."""
         path = self._find(source)
+        if source == RELAYED or (path is not None and path is self.best and path.local == local):
+            if path is not None:
+                path.received_at = now
+            return False
         if path is None:
-            if source == RELAYED:
-                return
             path = self.path_table.add(source, now, self.best)
             path.local = local
             path.is_successor = self.best is not None and not self.schedule.is_running
@@ -251,14 +254,13 @@ class Traversal:
                 self.checks.ping(path, now)
             elif self.needs_path:
                 self.checks.ping(path, now)  # A triggered check, RFC 8445 §7.3.1.4.
-        elif source != RELAYED and path.local != local and not self._follow(path, local, now):
-            return
+        elif path.local != local and not self._follow(path, local, now):
+            return True
         path.received_at = now
         if path is self._succession.path:
             path.credit += size
         if (
             path is not self.best
-            and source != RELAYED
             and self.best is not None
             and path.proven_at is not None
             and self.best.is_silent(now, GONE_AFTER)
@@ -267,6 +269,7 @@ class Traversal:
             # The peer sends here and no longer there: it went back to an older mapping.
             path.is_successor = True
             self.checks.ping(path, now)
+        return True
 
     def _follow(self, path: Path, local: int, now: float) -> bool:
         """The peer sends from the path's endpoint to another of our sockets than the path uses:

@@ -1,4 +1,4 @@
-"""What a traversal wants done by its owner, who asks after every input."""
+"""What a traversal wants done by its owner, who asks after every input to it."""
 
 from __future__ import annotations
 

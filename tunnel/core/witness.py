@@ -9,10 +9,12 @@ What a member says of another is believed as far as checks go: only the other's 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from tunnel.core.announcer import Announcer
-from tunnel.core.path import RELAYED
+from tunnel.core.path import RELAYED, Path
 from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
 from tunnel.core.ratelimit import KeyedRateLimit
@@ -51,25 +53,37 @@ class Witness:
 
     def ask_for_all(self, now: float) -> None:
         """Somebody is there, where the server is not: ask about those we have lost."""
+        reached = self._reached(now)
         for peer in self._peers:
-            if not peer.session.is_established(now):
-                self.ask(peer, now)
+            if not peer.session.is_established(now) and self._asking.take(peer.key.data, now):
+                self._ask(peer, reached)
 
     def ask(self, about: Peer, now: float) -> None:
-        """Where is that peer?"""
-        known = [
-            (other.traversal.state is TraversalState.DIRECT, best.proven_at or 0.0, other, best)
-            for other in self._peers
-            if other is not about
-            and (best := other.traversal.best) is not None
-            and other.session.is_established(now)
-        ]
-        if not known or not self._asking.take(about.key.data, now):
-            return
-        known.sort(key=lambda item: item[:2], reverse=True)
+        """Where is that peer? It may be asked with every packet: the look for somebody who may
+        know counts, whether there is one or not."""
+        if self._asking.take(about.key.data, now):
+            self._ask(about, self._reached(now))
+
+    def _ask(self, about: Peer, reached: Iterable[tuple[Peer, Path]]) -> None:
         where = Where(about.key.data).pack()
-        for _, _, other, best in known[:MAX_ASKED]:
-            self._messages.append(Message(other, best.endpoint, where))
+        for peer, path in islice((to for to in reached if to[0] is not about), MAX_ASKED):
+            self._messages.append(Message(peer, path.endpoint, where))
+
+    def _reached(self, now: float) -> list[tuple[Peer, Path]]:
+        """Those reached directly, proven last first."""
+        reached = [
+            (peer, best)
+            for peer in self._peers
+            if (best := peer.traversal.best) is not None and peer.session.is_established(now)
+        ]
+        reached.sort(
+            key=lambda to: (
+                to[0].traversal.state is TraversalState.DIRECT,
+                to[1].proven_at or 0.0,
+            ),
+            reverse=True,
+        )
+        return reached
 
     def answer(self, where: Where, asker: Peer, source: Endpoint, now: float) -> None:
         """Tell the asker, heard from `source`, and the one it asks about, of each other."""
