@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import array
-import contextlib
 import ctypes
 import errno
 import json
@@ -124,6 +123,7 @@ class Receiver:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, second)
         self._slots = Slots()
         self._seen = bytearray(1 << 20)
+        self._stopped = False
         self.datagrams = 0
 
     @property
@@ -131,12 +131,22 @@ class Receiver:
         return sum(self._seen)
 
     def run(self) -> None:
-        """Until a signal's handler raises."""
-        descriptor, headers, words = self._socket.fileno(), self._slots.headers, self._slots.words
-        while True:
-            count = _libc.recvmmsg(descriptor, headers, BATCH, _MSG_WAITFORONE, None)
-            if count > 0:
-                self._note(words[: count * _WORDS : _WORDS].tolist())
+        """Until `stop` is called, and then what still waits."""
+        while not self._stopped:
+            self._receive(_MSG_WAITFORONE)
+        while self._receive(socket.MSG_DONTWAIT) > 0:
+            pass
+
+    def stop(self) -> None:
+        """End `run` within a second; for a signal's handler."""
+        self._stopped = True
+
+    def _receive(self, flags: int) -> int:
+        descriptor, slots = self._socket.fileno(), self._slots
+        count = int(_libc.recvmmsg(descriptor, slots.headers, BATCH, flags, None))
+        if count > 0:
+            self._note(slots.words[: count * _WORDS : _WORDS].tolist())
+        return count
 
     def _note(self, numbers: list[int]) -> None:
         self.datagrams += len(numbers)
@@ -174,10 +184,9 @@ def main() -> None:
         print(json.dumps({"sent": sender.sent, "seconds": took}))
         return
     receiver = Receiver(options.local, options.port)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda number, frame: receiver.stop())
     print("ready", flush=True)
-    with contextlib.suppress(SystemExit):
-        receiver.run()
+    receiver.run()
     print(json.dumps({"datagrams": receiver.datagrams, "distinct": receiver.distinct}))
 
 

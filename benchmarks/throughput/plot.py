@@ -18,6 +18,13 @@ _ROW = 17
 _HEAD = 40
 _MARGIN = 20
 _OWN, _RIVAL, _FASTEST, _CABLE = "#d1495b", "#8fb8d8", "#2e6f9e", "#c9c9c9"
+_MEANINGS = (
+    (_OWN, "punchtun"),
+    (_FASTEST, "the fastest rival"),
+    (_RIVAL, "other rivals"),
+    (_CABLE, "no tunnel: the ceiling (» exceeds the scale)"),
+)
+_LEGEND = 160
 _FONT = "font-family='DejaVu Sans, Helvetica, Arial, sans-serif'"
 
 
@@ -25,7 +32,7 @@ def draw(results: Sequence[Result]) -> str:
     """An SVG document. The widths of bars compare within a panel; the cable's, which may exceed
     the others by far, is cut off at the panel's edge."""
     width = 2 * _MARGIN + _COLUMNS * _PANEL + (_COLUMNS - 1) * _GAP
-    body, y = [], _MARGIN
+    body, y = _draw_legend(), _MARGIN + _HEAD // 2
     for link in LINKS:
         mine = [result for result in results if result.link == link]
         if mine:
@@ -35,6 +42,15 @@ def draw(results: Sequence[Result]) -> str:
     head = f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{y}' {_FONT}>"
     background = f"<rect width='{width}' height='{y}' fill='white'/>"
     return "\n".join([head, style, background, *body, "</svg>", ""])
+
+
+def _draw_legend() -> list[str]:
+    drawn = []
+    for index, (colour, meaning) in enumerate(_MEANINGS):
+        x = _MARGIN + index * _LEGEND
+        drawn.append(f"<rect x='{x}' y='{_MARGIN - 10}' width='13' height='13' fill='{colour}'/>")
+        drawn.append(_text(x + 18, _MARGIN + 1, meaning))
+    return drawn
 
 
 def _draw_link(results: Sequence[Result], link: str, y: int) -> tuple[list[str], int]:
