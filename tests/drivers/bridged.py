@@ -115,6 +115,10 @@ class Bridged:
             parts: Any = self.nodes[name], self.interfaces[name], self.loops[name]
             self._egress[name] = Egress(*parts)
             self._ingress[name] = Ingress(*parts)
+        for name in "ab":  # What is sent when traffic begins is not to be among the frames.
+            self.peer(name).note_activity(self.now)
+            self.peer(name).note_large(self.now)
+            self.nodes[name].datagrams_to_send(self.now)
         best = self.peer("b").traversal.best
         assert best is not None
         self.source = best.endpoint
