@@ -332,6 +332,7 @@ def test_stage_3_mappings_are_kept_while_nobody_talks(world: World, lab: Lab) ->
     def is_pair(mapping: Mapping) -> bool:
         return mapping["remote"][0] == "192.0.2.33"
 
-    wait_until(lambda: 0 < youth() < 15, what="silence")
+    # At first the two tell each other what they find out about their NATs.
+    wait_until(lambda: 0 < youth() < 15, timeout=40.0, what="silence")
     wait_until(lambda: youth() in (0, 19, 20), interval=0.2, timeout=20.0, what="a keep-alive")
     assert youth() > 15, "the mapping was gone before it was renewed"
