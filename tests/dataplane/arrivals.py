@@ -10,11 +10,14 @@ from tests.dataplane.ciphers import Cipher, Guard
 from tunnel.dataplane.aead import Direction
 from tunnel.dataplane.opening import START, Opener, Run
 from tunnel.errors import Malformed
+from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.segment import cut_superpacket
-from tunnel.wire.train import TRAIN
+from tunnel.wire.train import LEFT, TRAIN
 from tunnel.wire.transport import HEADER_LENGTH
 from tunnel.wire.virtio import VIRTIO_LENGTH
 
+FIRST_PACKET = 0x40
+"""First bytes from here on are those of bundles; those below, but trains, are for the core."""
 AREA_LENGTH = 65_536 + 4096
 """As drivers.udp_receive has it."""
 
@@ -92,6 +95,7 @@ class Receiver:
 
     def __init__(self, cipher: Cipher) -> None:
         guard = Guard(cipher)
+        self.cipher = cipher
         self.direction: Direction = guard.direction
         self.area = bytearray(Random(1).randbytes(AREA_LENGTH))
         self.opener = Opener(self.area, guard.pointer)
@@ -144,6 +148,8 @@ class Receiver:
         if opener.opened[at] == TRAIN:
             return [self._take(*opener.finish_train(place, frames, at, length))]
         assert frames == 1
+        if opener.opened[at] < FIRST_PACKET:
+            return []
         end = at + length
         taken = []
         while at < end and opener.opened[at]:
@@ -157,3 +163,15 @@ class Receiver:
         view = self.opener.view
         middle = begin + VIRTIO_LENGTH
         return bytes(view[begin:middle]), bytes(view[middle:end])
+
+
+def check_opened(opened: Opened) -> None:
+    """Whatever the frames were, the kernel gets whole packets, and as many as there were."""
+    if opened.length <= 0 or opened.superpackets is None:
+        return
+    for virtio, packet in opened.superpackets:
+        assert parse_ip_header(packet).length == len(packet)
+        assert not packet[0] & LEFT
+        packets = cut_superpacket(virtio, packet)
+        assert len(packets) == (opened.run.frames if opened.run.is_train else 1)
+    assert len(opened.superpackets) == 1 or not opened.run.is_train

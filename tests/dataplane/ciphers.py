@@ -22,6 +22,8 @@ class Cipher:
     """With a key of its own."""
 
     frames: FrameCipher
+    first: int = 100
+    """The first byte of the key; the others count up from it."""
 
     @property
     def name(self) -> str:
@@ -34,7 +36,7 @@ class Cipher:
 
     @property
     def key(self) -> bytes:
-        return bytes(range(100, 100 + self.frames.key_length))
+        return bytes(range(self.first, self.first + self.frames.key_length))
 
     def seal(self, place: int, counter: int, payload: bytes, receiver: int = RECEIVER) -> bytes:
         """The whole frame."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tests.core.ends import SERVER, URL, Clock, Network, key, make_server, seeded
 from tests.core.gateway import Gateway, Mapping
 from tests.core.guessing_ends import Pair
 from tests.core.test_node import Alone
+from tests.dataplane.arrivals import Arrival, Receiver, arrive, check_opened
+from tests.dataplane.ciphers import CIPHERS
 from tests.wire.messages import CANDIDATES, KINDS, Kind
 from tests.wire.superpackets import SEEDS as SUPERPACKETS
 from tests.wire.test_packet import ipv4, ipv6
@@ -89,6 +92,9 @@ Target = Callable[[bytes], None]
 
 NETWORK = Network()
 SIGNED = [NETWORK.certificate.pack(), NETWORK.certify(key(2), "pi", 2).pack()]
+RECEIVERS = [Receiver(cipher) for cipher in CIPHERS]
+STRANGERS = [Receiver(replace(cipher, first=0)) for cipher in CIPHERS]
+"""With keys under which nothing is sealed."""
 STRANGER = Endpoint("192.0.2.66", 666)
 WEBSOCKET_REQUEST = (
     b"GET /punchtun HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
@@ -391,6 +397,35 @@ def _check_packet(packet: bytes) -> None:
     assert 20 <= start < end <= len(packet)
 
 
+def fuzz_opener(data: bytes) -> None:
+    """Any payloads, sealed by a member as the frames of a train, or as single ones: they are opened
+    to whole packets or refused, and C writes to no other place. `data`: the cipher and the kind,
+    the first place, the payloads' size, and the payloads."""
+    if len(data) < 4:
+        return
+    receiver, place, size = RECEIVERS[data[0] % 2], data[1], max(1, data[2] << 8 | data[3])
+    payloads = [data[at : at + size] for at in range(4, len(data), size)][: 256 - place]
+    frames = [
+        receiver.cipher.seal(0 if data[0] & 2 else number, number, payload)
+        for number, payload in enumerate(payloads, place)
+    ]
+    for arrival in arrive(frames, gap=data[0] >> 4):
+        for opened in receiver.receive(arrival):
+            assert opened.length >= 0 or opened.run.is_train
+            check_opened(opened)
+
+
+def fuzz_area(data: bytes) -> None:
+    """Any datagrams of a stranger, however they lie: nothing opens. `data`: the cipher, where they
+    lie, their size, and they."""
+    if len(data) < 5:
+        return
+    receiver, offset, size = STRANGERS[data[0] % 2], data[1], max(1, data[2] << 8 | data[3])
+    datagrams = [data[at : at + size] for at in range(4, len(data), size)]
+    arrival = Arrival(datagrams, offset, size + (data[0] >> 4))
+    assert all(opened.length == -1 for opened in receiver.receive(arrival))
+
+
 def fuzz_stun(data: bytes) -> None:
     """Any datagram is a Binding request or Malformed; a request looks like STUN."""
     try:
@@ -629,6 +664,22 @@ def corpus(name: str) -> list[bytes]:
         "bundle": [
             *[superpacket.left for superpacket in SUPERPACKETS],
             SUPERPACKETS[0].left + ipv4(b"x" * 9) + SUPERPACKETS[-1].left + ipv6(b"x" * 9),
+        ],
+        "opener": [
+            bytes([way, place]) + len(s.frames[0]).to_bytes(2, "big") + b"".join(s.frames[place:])
+            for s in SUPERPACKETS
+            for way, place in ((0, 0), (1, 0), (0x40, 1))
+        ]
+        + [
+            bytes([way, 0]) + len(bundle).to_bytes(2, "big") + bundle * 3
+            for bundle in (SUPERPACKETS[0].left + ipv4(b"x" * 9), SUPERPACKETS[1].left)
+            for way in (2, 3)
+        ],
+        "area": [
+            bytes([way, 3, 0, len(frame)]) + b"".join([*frames, frame])
+            for way, cipher in enumerate(CIPHERS)
+            for frames in [[cipher.seal(n, 5 + n, b"segment", 9) for n in range(5)]]
+            for frame in frames[:1]
         ],
         "superpacket": [superpacket.virtio + superpacket.packet for superpacket in SUPERPACKETS],
         "stream": [pack_stream(b"abc") + pack_stream(bytes(300)), pack_stream(b"a") * 9],
