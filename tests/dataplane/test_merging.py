@@ -68,6 +68,11 @@ def test_one_flow_is_merged_whole(version: int) -> None:
     assert packets == split_bundle(bundle), "identifications in order come out in order"
 
 
+def test_no_more_than_the_kernel_takes() -> None:
+    bundle = b"".join(datagram(bytes([i]), 4, i) for i in range(150))
+    assert check(bundle) == [64, 64, 22]
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_flows_by_turns_are_not_merged(version: int) -> None:
     one, other = datagram(b"x" * 64, version), bytearray(datagram(b"y" * 64, version))

@@ -222,6 +222,13 @@ def test_only_the_far_interface_is_without(monkeypatch: pytest.MonkeyPatch) -> N
     assert normal(far.received) == normal(cut(given))
 
 
+def test_a_udp_train_of_more_than_the_kernel_takes(bridged: Bridged) -> None:
+    given = from_kernel(Superpacket(4, UDP, 10, bytes(1001)), bridged)
+    arrive(bridged, bridged.send([given]))
+    assert normal(bridged.interfaces["b"].received) == normal(cut([given]))
+    assert bridged.interfaces["b"].writes == 2
+
+
 def test_another_source_than_the_peers(bridged: Bridged) -> None:
     """Cryptokey routing: a member can't send for another, however many packets at a time."""
     for s in (BULK, Superpacket(4, UDP, 999, b"x" * 64)):

@@ -22,6 +22,8 @@ from tunnel.wire.virtio import CHECKSUM_LEFT, GSO_UDP, VIRTIO, VIRTIO_LENGTH
 
 LEAST = 3
 """Datagrams. Two are written as fast as they are merged."""
+MOST = 64
+"""Linux: UDP_MAX_SEGMENTS, 128 since 6.9. It refuses a superpacket of more."""
 _IPV4, _IPV6 = 0x45 | LEFT, 0x60 | LEFT
 _WHOLE = 0x40
 """IPv4, byte 6: don't fragment, and no fragment."""
@@ -54,7 +56,7 @@ class Merger:
         size = length - around
         if size <= 0 or end - at < LEAST * length or end - at + around > LARGEST_PACKET:
             return None
-        shape = around, size, (end - at) // length
+        shape = around, size, min(MOST, (end - at) // length)
         fields = (self._shapes.get(shape) or self._compile(shape)).unpack_from(opened, at)
         if around == 28:
             alike = _count_alike(fields[0::4], fields[1::4], fields[2::4])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from tunnel.core.node import Node
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
-from tunnel.dataplane.merging import Merger
+from tunnel.dataplane.merging import MOST, Merger
 from tunnel.dataplane.opening import START, Opener, Run
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.tun import TunDevice
@@ -167,7 +167,7 @@ class Ingress:
             self._node.drops["inner source is not the peer's"] += packets
             return
         self._arrivals.note_packets(peer, packets, size, now)
-        if tun.has_header and (opened[begin + 1] != GSO_UDP or tun.has_uso):
+        if tun.has_header and (opened[begin + 1] != GSO_UDP or (tun.has_uso and packets <= MOST)):
             tun.write_packet(view[begin:end])
         elif view[begin:packet] == NO_VIRTIO:
             tun.write([bytes(view[packet:end])])
