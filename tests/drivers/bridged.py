@@ -61,7 +61,7 @@ class Loop:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self.is_blocked = False
+        self.is_blocked = self.has_to_settle = False
         self.sent: list[Transmit] = []
 
     def transmit(self, transmit: Transmit) -> None:
@@ -71,8 +71,8 @@ class Loop:
         for transmit in self._node.datagrams_to_send(now):
             self.transmit(transmit)
 
-    def settle_soon(self, now: float) -> None:
-        self.settle(now)
+    def settle_soon(self) -> None:
+        self.has_to_settle = True
 
 
 class Socket:

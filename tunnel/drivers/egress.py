@@ -88,7 +88,7 @@ class Egress:
             self._must_settle = False
             self._loop.settle(now)
         else:
-            self._loop.settle_soon(now)
+            self._loop.settle_soon()
 
     # Bundles
 

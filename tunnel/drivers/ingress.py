@@ -52,7 +52,7 @@ class Ingress:
             self._must_settle = False
             self._loop.settle(now)
         elif has_taken:
-            self._loop.settle_soon(now)
+            self._loop.settle_soon()
         return has_taken
 
     def _take(self, datagrams: Datagrams, local: int, now: float) -> None:

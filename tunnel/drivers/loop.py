@@ -86,7 +86,6 @@ class MachineLoop:
         """Number of a socket that holds datagrams back → what wakes us to try again."""
         self._timer: Any = None
         self._armed_at: float | None = None
-        self._settled_at = float("-inf")
         self._soon: Any = None
 
     @property
@@ -140,7 +139,6 @@ class MachineLoop:
 
     def settle(self, now: float) -> None:
         """To be called after every input: send, report, re-arm."""
-        self._settled_at = now
         for transmit in join(self.machine.datagrams_to_send(now)):
             self.transmit(transmit)
         if self._after_settling is not None:
@@ -149,14 +147,12 @@ class MachineLoop:
             self.streams.settle()
         self._arm(self.machine.get_timer(), now)
 
-    def settle_soon(self, now: float) -> None:
-        """For inputs that come by the thousand and want nothing sent: settle within SETTLE_WITHIN
-        seconds, at once if the last time was longer ago."""
-        if now - self._settled_at >= SETTLE_WITHIN:
-            self.settle(now)
-        elif self._soon is None:
+    def settle_soon(self) -> None:
+        """For inputs that come by the thousand and want nothing sent: settle in SETTLE_WITHIN
+        seconds. Not at once, either: what is under way now does not wait for that."""
+        if self._soon is None:
             self._soon = gevent.get_hub().loop.timer(SETTLE_WITHIN)
-            self._soon.start(_guard(self._settle_now))
+            self._soon.start(_guard(self._settle_now), update=True)
 
     def _settle_now(self) -> None:
         self._forget_soon()
