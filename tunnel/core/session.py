@@ -94,6 +94,8 @@ class Session:
         self._cookies = CookieGenerator(construction, remote_static)
         self._checker = CookieChecker(construction, static.public_key, random_bytes)
         self._keypairs = Keypairs()
+        self._receiving: dict[int, Keypair] = {}
+        """Those held, by the index that frames for them name."""
         self._expires_at: float | None = None
         self._initiators: dict[int, tuple[Initiator, float]] = {}
         """Initiations under way by index, oldest first, with the time they were sent: on a slow
@@ -254,10 +256,8 @@ class Session:
 
     def open(self, receiver: int, counter: int, datagram: Buffer, now: float) -> bytes:
         """The payload of a frame. Raises AuthenticationFailed: tag, replay, stale or no keys."""
-        for keypair in self._keypairs:
-            if keypair.local_index == receiver:
-                break
-        else:
+        keypair = self._receiving.get(receiver)
+        if keypair is None:
             raise AuthenticationFailed("no such keypair")
         if self._is_expired(keypair, now):
             raise AuthenticationFailed("keypair expired")
@@ -283,10 +283,8 @@ class Session:
 
     def find_keypair(self, receiver: int, now: float) -> Keypair | None:
         """What opens frames that name our index `receiver`; None: nothing any more."""
-        for keypair in self._keypairs:
-            if keypair.local_index == receiver:
-                return None if self._is_expired(keypair, now) else keypair
-        return None
+        keypair = self._receiving.get(receiver)
+        return None if keypair is None or self._is_expired(keypair, now) else keypair
 
     def accept_run(self, keypair: Keypair, counter: int, frames: int) -> bool:
         """Note that frames from `counter` on have opened under `keypair`. False, and nothing is
@@ -384,6 +382,7 @@ class Session:
         self._retransmit_at = None
 
     def _add_keypair(self, keypair: Keypair) -> None:
+        self._receiving[keypair.local_index] = keypair
         self._drop(self._keypairs.add(keypair))
         self.handshakes += 1
         self._note_keys()
@@ -402,3 +401,4 @@ class Session:
         for keypair in keypairs:
             self._sent_under_dropped_keys += keypair.replay.greatest + 1
             self._indices.release(keypair.local_index)
+            self._receiving.pop(keypair.local_index, None)
