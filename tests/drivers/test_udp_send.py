@@ -7,7 +7,6 @@ import errno
 import os
 import select
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,7 +22,6 @@ from tunnel.drivers.udp_send import Sender
 from tunnel.wire.endpoint import Endpoint
 
 LOCALHOST = "127.0.0.1"
-EXPECTED_ERRNO = [errno.EAGAIN, errno.ENOBUFS]
 
 InNamespace = Callable[[Callable[[], None]], None]
 
@@ -31,7 +29,7 @@ InNamespace = Callable[[Callable[[], None]], None]
 class Reluctant(Wrapped):
     """A socket that takes `room` more datagrams or trains, then fails with `number`."""
 
-    def __init__(self, real: socket.socket, number: int) -> None:
+    def __init__(self, real: socket.socket, number: int = errno.EAGAIN) -> None:
         super().__init__(real)
         self.room, self.number = 0, number
 
@@ -52,7 +50,7 @@ class Reluctant(Wrapped):
 class Setting:
     """A socket whose system takes what it is told to, and one to send to."""
 
-    def __init__(self, number: int, *, gso: bool = True) -> None:
+    def __init__(self, number: int = errno.EAGAIN, *, gso: bool = True) -> None:
         self.a, self.b = UdpSocket(LOCALHOST, 0, gso=gso), UdpSocket(LOCALHOST, 0)
         self.sender: Sender = self.a._sender
         self.system = Reluctant(self.a._socket, number)
@@ -75,9 +73,9 @@ class Setting:
         self.b.close()
 
 
-@pytest.fixture(params=EXPECTED_ERRNO, ids=[errno.errorcode[number] for number in EXPECTED_ERRNO])
-def setting(request: pytest.FixtureRequest) -> Iterator[Setting]:
-    setting = Setting(request.param)
+@pytest.fixture
+def setting() -> Iterator[Setting]:
+    setting = Setting()
     yield setting
     setting.close()
 
@@ -88,7 +86,6 @@ def test_what_is_not_taken_waits_in_order(setting: Setting) -> None:
     assert setting.send(memoryview(buffer))
     buffer[:] = b"other"  # it was the caller's again
     assert setting.a.is_blocked
-    assert setting.a.must_retry == (setting.system.number == errno.ENOBUFS)
     setting.system.room = 1
     assert setting.send(b"aabbc", 2)
     assert setting.send(b"last")
@@ -111,7 +108,7 @@ def test_what_is_not_taken_waits_in_order(setting: Setting) -> None:
 
 def test_a_train_waits_with_what_is_left_of_it() -> None:
     """Its datagrams leave one by one here, with a time to live of their own."""
-    setting = Setting(errno.EAGAIN, gso=False)
+    setting = Setting(gso=False)
     setting.system.room = 2
     assert setting.a.transmit(Transmit(b"aabbccd", setting.there, 2, ttl=9))
     assert setting.received(2) == [b"aa", b"bb"]
@@ -126,14 +123,11 @@ def test_a_train_waits_with_what_is_left_of_it() -> None:
 
 
 def test_a_full_queue_drops_the_newest(setting: Setting) -> None:
-    sent = [bytes([i]) * 60_000 for i in range(30)]
+    sent = [bytes([i]) * 60_000 for i in range(10)]
     taken = [setting.send(data, 1000) for data in sent]
-    kept = taken.index(False)
-    assert kept * 60_000 <= 1 << 20
-    assert kept > 10
-    assert not any(taken[kept:])
-    assert setting.a.errors == {"send queue full": 60 * (30 - kept)}
-    for i in range(kept):
+    assert taken == [True] * 4 + [False] * 6
+    assert setting.a.errors == {"send queue full": 60 * 6}
+    for i in range(4):
         setting.system.room = 1
         setting.a.flush()
         assert setting.received(60) == [bytes([i]) * 1000] * 60
@@ -141,30 +135,35 @@ def test_a_full_queue_drops_the_newest(setting: Setting) -> None:
 
 
 def test_small_ones_fill_it_too(setting: Setting) -> None:
-    taken = sum(setting.send(b"x") for _ in range(5000))
-    assert 1000 < taken < 3000
-    assert setting.a.errors == {"send queue full": 5000 - taken}
+    taken = sum(setting.send(b"x") for _ in range(1000))
+    assert 400 < taken < 600
+    assert setting.a.errors == {"send queue full": 1000 - taken}
 
 
-def test_an_interface_that_is_stuck_does_not_hold_up_others() -> None:
+def test_a_full_interface_drops() -> None:
     setting = Setting(errno.ENOBUFS)
-    for data in (b"aab", b"ccd"):
-        assert setting.send(data, 2)
-    flushes = 0
-    while setting.a.is_blocked:
-        setting.a.flush()
-        flushes += 1
-        assert flushes < 100
-    assert flushes > 10
-    assert setting.a.errors == {"ENOBUFS": 4}
+    assert not setting.send(b"aab", 2)
+    assert not setting.send(b"c")
+    assert not setting.a.is_blocked
+    assert setting.calls == 0
+    assert setting.a.errors == {"ENOBUFS": 2}
     setting.system.room = 1
     assert setting.send(b"through")
     assert setting.received(1) == [b"through"]
     setting.close()
 
 
+def test_without_anybody_to_call_nothing_waits() -> None:
+    setting = Setting()
+    setting.sender.on_blocked = None
+    assert not setting.send(b"aab", 2)
+    assert not setting.a.is_blocked
+    assert setting.a.errors == {"EAGAIN": 2}
+    setting.close()
+
+
 def test_a_socket_that_is_full_waits_for_ever() -> None:
-    setting = Setting(errno.EAGAIN)
+    setting = Setting()
     assert setting.send(b"patient")
     for _ in range(100):
         setting.a.flush()
@@ -175,7 +174,7 @@ def test_a_socket_that_is_full_waits_for_ever() -> None:
 
 
 def test_an_unfragmented_one_stays_so() -> None:
-    setting = Setting(errno.EAGAIN)
+    setting = Setting()
     whole = Transmit(b"whole", setting.there, dont_fragment=True)
     assert setting.a.transmit(whole)
     assert list(setting.sender._held) == [whole]
@@ -188,7 +187,7 @@ def test_an_unfragmented_one_stays_so() -> None:
 
 
 def test_what_waits_may_turn_out_impossible() -> None:
-    setting = Setting(errno.EAGAIN)
+    setting = Setting()
     assert setting.send(b"first")
     assert setting.send(bytes(70_000))
     assert setting.send(b"last")
@@ -267,63 +266,31 @@ def test_those_too_large_are_counted_one_by_one(in_namespace: InNamespace) -> No
 # With a real queue
 
 
-def shaped(limit: int) -> None:
-    """A loopback interface of 40 Mbit/s with a queue of `limit` bytes."""
-    assert os.system("ip link set lo up") == 0
-    assert os.system(f"tc qdisc add dev lo root tbf rate 40mbit burst 70k limit {limit}") == 0
-
-
-def send_numbered(
-    a: UdpSocket, b: UdpSocket, transmits: list[Transmit], *, patience: int
-) -> list[bytes]:
-    """Sends as a driver would: nothing new while blocked. What arrived."""
-    blocked: Counter[str] = Counter()
-    a.call_when_blocked(lambda: blocked.update(["times"]))
-    received: list[bytes] = []
-
-    def take(timeout: float) -> None:
-        while select.select([b], [], [], timeout)[0]:
-            received.extend(d for datagrams, _ in b.receive(99) for d in datagrams)
-
-    for transmit in transmits:
-        while a.is_blocked:
-            if a.must_retry:
-                select.select([], [], [], 0.001)
-            else:
-                assert select.select([], [a], [], 10)[1], "never writable again"
-            a.flush()
-            take(0)
-        assert a.transmit(transmit)
-    while a.is_blocked:
-        select.select([], [] if a.must_retry else [a], [], 0.001)
-        a.flush()
-    take(1)
-    assert blocked["times"] >= patience
-    return received
-
-
 @pytest.mark.root
 @pytest.mark.parametrize("gso", [True, False])
-@pytest.mark.parametrize(
-    ("limit", "send_buffer"), [(10_000_000, 20_000), (100_000, 4 << 20)], ids=["socket", "queue"]
-)
-def test_nothing_is_lost_nor_out_of_order(
-    in_namespace: InNamespace, gso: bool, limit: int, send_buffer: int
-) -> None:
-    """With a small send buffer (EAGAIN) or a small queue of the interface (ENOBUFS)."""
+def test_nothing_is_lost_nor_out_of_order(in_namespace: InNamespace, gso: bool) -> None:
+    """With a small send buffer before a slow interface."""
 
     def check() -> None:
-        shaped(limit)
+        assert os.system("ip link set lo up") == 0
+        assert os.system("tc qdisc add dev lo root tbf rate 40mbit burst 70k limit 10m") == 0
         a, b = UdpSocket(LOCALHOST, 0, gso=gso), UdpSocket(LOCALHOST, 0)
-        a._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        a._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
+        calls: list[None] = []
+        a.call_when_blocked(lambda: calls.append(None))
         there = Endpoint(LOCALHOST, b.port)
         sent = [i.to_bytes(2, "big") * 600 for i in range(400)]
-        transmits = [t for i in range(0, 400, 8) for t in join(map_to(there, sent[i : i + 8]))]
-        assert send_numbered(a, b, transmits, patience=3) == sent
+        received: list[bytes] = []
+        for i in range(0, len(sent), 8):
+            for transmit in join([Transmit(datagram, there) for datagram in sent[i : i + 8]]):
+                assert a.transmit(transmit)
+            while a.is_blocked:
+                assert select.select([], [a], [], 10)[1], "never writable again"
+                a.flush()
+                received += [d for datagrams, _ in b.receive(99) for d in datagrams]
+        received += [d for d, _ in receive_all(b, len(sent) - len(received))]
+        assert received == sent
+        assert len(calls) > 3
         assert not a.errors
 
     in_namespace(check)
-
-
-def map_to(there: Endpoint, datagrams: list[bytes]) -> list[Transmit]:
-    return [Transmit(datagram, there) for datagram in datagrams]

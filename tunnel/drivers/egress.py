@@ -69,7 +69,7 @@ class Egress:
         """To be called when it is readable."""
         now = clock.now()
         trains, packets = TRAIN_BUDGET, PACKET_BUDGET
-        while trains and packets and not self._loop.is_blocked:
+        while trains and packets:
             length = self._tun.read_packet(self._into)
             if length < 0:
                 break

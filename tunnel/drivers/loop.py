@@ -32,8 +32,6 @@ SETTLE_WITHIN = 0.002
 core decides by the clock is finer."""
 RECEIVE_BUDGET = 32
 """Arrivals a turn; each may be a whole train."""
-RETRY = 0.002
-"""Seconds until datagrams are tried again that did not fit into the queue of an interface."""
 _WRITABLE = 2
 """libev's EV_WRITE."""
 
@@ -55,13 +53,11 @@ class MachineLoop:
         after_settling: Callable[[], None] | None = None,
         open_socket: Callable[[], UdpSocket] | None = None,
         read_socket: Callable[[int, UdpSocket, float], bool] | None = None,
-        on_blocked: Callable[[bool], None] | None = None,
     ) -> None:
         """`open_socket` makes a socket, on a port of its own, for a number that has none, when the
         machine first sends from it; until :meth:`release_sockets`. It may raise OperatorError.
         `read_socket` takes what has arrived at a socket of that number instead of the machine, and
-        settles; it returns whether there was anything. `on_blocked` is called with True when
-        `is_blocked` begins, with False when it ends."""
+        settles; it returns whether there was anything."""
         self.machine: Machine = machine
         self.sockets = dict(enumerate(sockets))
         self.drops: Counter[str] = Counter()
@@ -80,19 +76,12 @@ class MachineLoop:
         )
         self._on_packets = on_packets
         self._after_settling = after_settling
-        self._on_blocked = on_blocked
         self._watchers: dict[int, Any] = {}
         self._blocked: dict[int, Any] = {}
-        """Number of a socket that holds datagrams back → what wakes us to try again."""
+        """Number of a socket that holds datagrams back → what wakes us when it has room."""
         self._timer: Any = None
         self._armed_at: float | None = None
         self._soon: Any = None
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether some socket takes no more for now: what is sent meanwhile waits in memory, and is
-        dropped when that is full. Do not read what would have to be sent."""
-        return bool(self._blocked)
 
     def start(self) -> None:
         for number, socket in self.sockets.items():
@@ -125,7 +114,7 @@ class MachineLoop:
         """Stop watching. The sockets given at the start stay open."""
         for number in list(self._blocked):
             self.sockets[number].flush()  # good-byes, if they fit now
-            self._close_watcher(number)
+            self._unblock(number)
         self.release_sockets([*self.sockets])
         for fileno in list(self._watchers):
             self.unwatch(fileno)
@@ -204,34 +193,19 @@ class MachineLoop:
             self._unblock(number)
 
     def _begin_blocking(self, number: int) -> None:
-        is_first = not self._blocked
-        self._wait_for_room(number)
-        if is_first and self._on_blocked is not None:
-            self._on_blocked(True)
-
-    def _wait_for_room(self, number: int) -> None:
-        socket, loop = self.sockets[number], gevent.get_hub().loop
-        watcher = loop.timer(RETRY) if socket.must_retry else loop.io(socket.fileno(), _WRITABLE)
-        watcher.start(_guard(partial(self._flush, number)))
+        watcher = gevent.get_hub().loop.io(self.sockets[number].fileno(), _WRITABLE)
+        watcher.start(_guard(partial(self._writable, number)))
         self._blocked[number] = watcher
 
-    def _flush(self, number: int) -> None:
+    def _writable(self, number: int) -> None:
         if number not in self._blocked:  # Released in the same turn.
             return
         socket = self.sockets[number]
         socket.flush()
-        if socket.is_blocked:
-            self._close_watcher(number)
-            self._wait_for_room(number)
-        else:
+        if not socket.is_blocked:
             self._unblock(number)
 
     def _unblock(self, number: int) -> None:
-        self._close_watcher(number)
-        if not self._blocked and self._on_blocked is not None:
-            self._on_blocked(False)
-
-    def _close_watcher(self, number: int) -> None:
         watcher = self._blocked.pop(number)
         watcher.stop()
         watcher.close()

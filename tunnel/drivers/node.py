@@ -99,7 +99,6 @@ class NodeDriver:
             after_settling=self._report,
             open_socket=self._open_socket,
             read_socket=self._read_socket,
-            on_blocked=self._pause_interface,
         )
         self._egress = Egress(self.node, tun, self._loop)
         self._ingress = Ingress(self.node, tun, self._loop)
@@ -250,14 +249,6 @@ class NodeDriver:
 
     def _read_socket(self, number: int, socket: UdpSocket, now: float) -> bool:
         return self._ingress.read_socket(number, socket, now)
-
-    def _pause_interface(self, is_blocked: bool) -> None:
-        """While a socket takes no more, packets wait in the interface's queue, which is bounded and
-        whose senders are told."""
-        if is_blocked:
-            self._loop.unwatch(self._tun.fileno())
-        else:
-            self._loop.watch(self._tun.fileno(), self._egress.read_interface)
 
     def _write_packets(self, packets: list[bytes]) -> None:
         self._tun.write(packets)

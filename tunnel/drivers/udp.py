@@ -29,8 +29,11 @@ log = logging.getLogger(__name__)
 # <asm/socket.h>: not in Python's socket module
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
-_BUFFER = 4 << 20
+_RECEIVE_BUFFER = 4 << 20
 """Bytes. A burst of 2 Gbit/s for 16 ms: a turn of the event loop and then some."""
+_SEND_BUFFER = 1 << 19
+"""Bytes. What the interface does not take at once waits here, and whoever sends next with it: 80 ms
+at 50 Mbit/s, where 4 MiB were a second. What does not fit is held back and not lost."""
 _ERRORS = 64
 """Entries of the error queue read at a time."""
 
@@ -58,8 +61,8 @@ class UdpSocket:
         self.is_ipv6 = self._socket.family == socket.AF_INET6
         """Whether it reaches IPv6 endpoints as well."""
         self.port: int = self._socket.getsockname()[1]
-        self._enlarge(_SO_RCVBUFFORCE, socket.SO_RCVBUF)
-        self._enlarge(_SO_SNDBUFFORCE, socket.SO_SNDBUF)
+        self._set_buffer(_SO_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        self._set_buffer(_SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER)
         set_mtu_discovery(self._socket, mtu_discover)
         enable_error_queue(self._socket)
         has_gso = gso and self._accepts("UDP_SEGMENT", UDP_SEGMENT, 0)
@@ -100,19 +103,14 @@ class UdpSocket:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether datagrams wait until the system takes more, see `call_when_blocked`."""
+        """Whether datagrams wait for room in the send buffer, see `call_when_blocked`."""
         return self._sender.is_blocked
 
-    @property
-    def must_retry(self) -> bool:
-        """See :attr:`Sender.must_retry`."""
-        return self._sender.must_retry
-
     def call_when_blocked(self, callback: Callable[[], None]) -> None:
-        """From now on hold back what the system does not take at once, 1 MiB of it, in order, and
-        call `callback` when that begins. `flush` is then to be called when the socket is writable,
-        or every now and then if `must_retry`, until it is not `is_blocked` any more. (Otherwise
-        what is not taken is dropped.)"""
+        """From now on hold back what does not fit into the send buffer, 256 KiB of it, in order,
+        and call `callback` when that begins. `flush` is then to be called when the socket is
+        writable, until it is not `is_blocked` any more. (Otherwise what does not fit is
+        dropped.)"""
         self._sender.on_blocked = callback
 
     def read_errors(self) -> list[tuple[Endpoint, int | None]]:
@@ -154,12 +152,12 @@ class UdpSocket:
     def close(self) -> None:
         self._socket.close()
 
-    def _enlarge(self, force: int, option: int) -> None:
+    def _set_buffer(self, force: int, option: int, size: int) -> None:
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+            self._socket.setsockopt(socket.SOL_SOCKET, force, size)
         except OSError:  # not root: as much as net.core.[rw]mem_max allows
             with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+                self._socket.setsockopt(socket.SOL_SOCKET, option, size)
 
     def _accepts(self, name: str, option: int, value: int) -> bool:
         try:
