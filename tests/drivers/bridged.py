@@ -61,7 +61,7 @@ class Loop:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self.is_blocked = self.has_to_settle = False
+        self.has_to_settle = False
         self.sent: list[Transmit] = []
 
     def transmit(self, transmit: Transmit) -> None:

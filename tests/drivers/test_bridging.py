@@ -269,13 +269,6 @@ def test_what_is_too_large_for_the_path_goes_in_fragments(bridged: Bridged) -> N
     assert bridged.interfaces["a"].received, "and its sender is told"
 
 
-def test_while_a_socket_is_blocked_nothing_is_read(bridged: Bridged) -> None:
-    bridged.interfaces["a"].outgoing = [from_kernel(BULK, bridged)] * 3
-    bridged.loops["a"].is_blocked = True
-    bridged._egress["a"].read_interface()
-    assert len(bridged.interfaces["a"].outgoing) == 3
-
-
 def test_other_datagrams_among_frames(bridged: Bridged) -> None:
     """They, and forged ones, are dropped with a reason, and the others arrive."""
     given = from_kernel(BULK, bridged)
