@@ -18,6 +18,7 @@ import os
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tunnel.wire.virtio import NO_VIRTIO, VIRTIO_LENGTH
 
 _PATIENCE = 10.0
 """Seconds without anything at all."""
+_RTF_LOCAL = 0x80000000
 _MARKER = bytes([10, 9, 0, 99])
 ADDRESSES = {4: ("10.7.0.1", "10.7.0.2"), 6: ("fd07::1", "fd07::2")}
 
@@ -124,6 +126,7 @@ class Conversation:
             assert tun.has_uso
             given = [f"{ADDRESSES[4][number]}/24", f"{ADDRESSES[6][number]}/64"]
             configure_interface(name, given, mtu)
+            _wait_until_local(ADDRESSES[6][number])
             self._tuns.append(tun)
             self._namespaces.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY))
         self._header, self._area = bytearray(VIRTIO_LENGTH), bytearray(65_535)
@@ -165,3 +168,14 @@ def _congested(packet: bytearray) -> bytes:
         return _with_checksum(packet)
     packet[1] |= 0x30
     return bytes(packet)
+
+
+def _wait_until_local(address: str) -> None:
+    """The kernel takes a moment until it knows an IPv6 address for its own."""
+    packed = socket.inet_pton(socket.AF_INET6, address).hex()
+    while True:
+        for line in Path("/proc/thread-self/net/ipv6_route").read_text().splitlines():
+            destination, length, *_, flags, _ = line.split()
+            if (destination, length) == (packed, "80") and int(flags, 16) & _RTF_LOCAL:
+                return
+        time.sleep(0.001)

@@ -10,6 +10,9 @@ from random import Random
 
 import pytest
 
+from tests.dataplane.arrivals import Receiver, arrive
+from tests.dataplane.ciphers import CIPHERS, Cipher
+from tests.dataplane.test_opening import normal
 from tests.drivers.conftest import run_in_namespace
 from tests.netns.gso import Conversation, Cutter
 from tests.netns.namespace import check_available
@@ -18,6 +21,7 @@ from tests.wire.test_segment import GOLDEN
 from tunnel.dataplane.train import split
 from tunnel.errors import Malformed
 from tunnel.wire.segment import cut_superpacket, transport_of
+from tunnel.wire.train import MAX_SEGMENTS, packet_of
 from tunnel.wire.virtio import GSO_ECN, GSO_NONE, parse_virtio
 
 pytestmark = pytest.mark.root
@@ -285,5 +289,28 @@ def test_what_is_no_superpacket(in_namespaces: InNamespaces) -> None:
             with pytest.raises(Malformed):
                 cut_superpacket(s.virtio, shorter)
             assert not cutter.cut(s.virtio, shorter)
+
+    in_namespaces(check)
+
+
+@pytest.mark.parametrize("cipher", CIPHERS, ids=lambda cipher: cipher.name)
+def test_what_was_put_together_again(in_namespaces: InNamespaces, cipher: Cipher) -> None:
+    """Of trains that lost frames on the way: the kernel cuts what the others stand for."""
+
+    def check() -> None:
+        cutter, random, receiver = Cutter(), Random(1), Receiver(cipher)
+        for made in shapes():
+            if not made.payload or made.last >= MAX_SEGMENTS:
+                continue
+            found: list[bytes] = []
+            frames = [cipher.seal(n, n, payload) for n, payload in enumerate(made.frames)]
+            kept = [n for n in range(len(frames)) if n % 4 == 3 or random.random() < 0.7]
+            for arrival in arrive([frames[n] for n in kept]):
+                for opened in receiver.receive(arrival):
+                    assert opened.superpackets is not None
+                    for virtio, packet in opened.superpackets:
+                        found += cutter.cut(virtio, packet) or []
+            expected = [packet_of(made.frames[n], n) for n in kept]
+            assert normal(found) == normal(expected), made
 
     in_namespaces(check)
