@@ -32,15 +32,13 @@ class Interface:
         """Packets, complete, as they would come out at the far end."""
         self.writes = 0
 
-    def read_packet(self, buffers: Sequence[bytearray | memoryview]) -> int:
+    def read_packet(self, buffer: memoryview) -> int:
         if not self.outgoing:
             return -1
         header, packet = self.outgoing.pop(0)
-        if self.has_header:
-            buffers[0][:] = header
-        else:
-            assert header == NO_VIRTIO
-        buffers[-1][: len(packet)] = packet
+        whole = header + packet if self.has_header else packet
+        assert self.has_header or header == NO_VIRTIO
+        buffer[: len(whole)] = whole
         return len(packet)
 
     def write_packet(self, packet: memoryview) -> bool:

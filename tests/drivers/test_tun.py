@@ -68,9 +68,10 @@ def test_single_packets_pass_both_ways(in_namespace: InNamespace, offload: bool)
     def check() -> None:
         tun = TunDevice("pt0", offload=offload)
         assert tun.has_header == offload
-        header, area = bytearray(VIRTIO_LENGTH), bytearray(65_535)
-        buffers = [header, area] if offload else [area]
-        assert tun.read_packet(buffers) == -1
+        buffer = memoryview(bytearray(VIRTIO_LENGTH + 65_535))
+        header, area = buffer[:VIRTIO_LENGTH], buffer[VIRTIO_LENGTH:]
+        into = buffer if offload else area
+        assert tun.read_packet(into) == -1
         configure_interface("pt0", ["10.7.0.1/24"], 1280)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
             inner.bind(("10.7.0.1", 9))
@@ -82,10 +83,10 @@ def test_single_packets_pass_both_ways(in_namespace: InNamespace, offload: bool)
             assert [inner.recv(99) for _ in range(3)] == [b"in", b"and", b"again"]
             inner.sendto(b"out", ("10.7.0.2", 7))
         assert select.select([tun], [], [], 10)[0]
-        assert tun.read_packet(buffers) == 31
+        assert tun.read_packet(into) == 31
         assert bytes(area[28:31]) == b"out"
         assert not any(header)
-        assert tun.read_packet(buffers) == -1
+        assert tun.read_packet(into) == -1
         assert not tun.drops
 
     in_namespace(check)
@@ -101,7 +102,7 @@ def test_superpackets_pass_both_ways(in_namespace: InNamespace, uso: bool) -> No
         if not tun.has_uso and uso:
             pytest.skip("this kernel has no USO")
         configure_interface("pt0", ["10.7.0.1/24"], 1280)
-        header, area = bytearray(VIRTIO_LENGTH), bytearray(65_535)
+        buffer = bytearray(VIRTIO_LENGTH + 65_535)
         sent = [bytes([i]) * 1000 for i in range(20)] + [b"short"]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
             inner.bind(("10.7.0.1", 9))
@@ -109,7 +110,7 @@ def test_superpackets_pass_both_ways(in_namespace: InNamespace, uso: bool) -> No
             inner.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
             inner.sendto(b"".join(sent), ("10.7.0.2", 9))
             lengths = []
-            while (length := tun.read_packet([header, area])) >= 0:
+            while (length := tun.read_packet(buffer)) >= 0:
                 lengths.append(length)
             assert lengths == ([28 + 20_005] if uso else [1028] * 20 + [33])
             inner.sendto(b"".join(sent), ("10.7.0.2", 9))
@@ -117,10 +118,10 @@ def test_superpackets_pass_both_ways(in_namespace: InNamespace, uso: bool) -> No
             assert [packet[28:] for packet in packets] == sent
             assert all(is_complete(packet) for packet in packets)
             if uso:
-                assert header[1] == GSO_UDP
-                assert struct.unpack_from("=H", header, 4) == (1000,)
-                area[12:16], area[16:20] = area[16:20], area[12:16]
-                assert tun.write_packet(header + area[: lengths[0]])
+                assert buffer[1] == GSO_UDP
+                assert struct.unpack_from("=H", buffer, 4) == (1000,)
+                buffer[22:26], buffer[26:30] = buffer[26:30], buffer[22:26]
+                assert tun.write_packet(buffer[: VIRTIO_LENGTH + lengths[0]])
                 assert [inner.recv(9999) for _ in sent] == sent
         assert not tun.drops
 
@@ -232,7 +233,7 @@ def test_an_interface_that_somebody_deletes(in_namespace: InNamespace) -> None:
         assert select.select([tun], [], [], 10)[0]
         assert tun.write([packet(b"too late")]) == 0
         with pytest.raises(OperatorError, match="pt0 was deleted"):
-            tun.read_packet([bytearray(VIRTIO_LENGTH), bytearray(99)])
+            tun.read_packet(bytearray(99))
         tun.close()
 
     in_namespace(check)

@@ -33,7 +33,8 @@ class TunPair:
         self.tuns: list[TunDevice] = []
         self.superpackets: Counter[tuple[int, int, int]] = Counter()
         """From the first device: how many segments, bytes of one, bytes of the headers."""
-        self._header, self._packet = bytearray(VIRTIO_LENGTH), bytearray(65_535)
+        self._buffer = memoryview(bytearray(VIRTIO_LENGTH + 65_535))
+        self._header, self._packet = self._buffer[:VIRTIO_LENGTH], self._buffer[VIRTIO_LENGTH:]
         libc = ctypes.CDLL(None, use_errno=True)
         for i in range(2):
             if libc.unshare(CLONE_NEWNET) != 0:
@@ -74,9 +75,9 @@ class TunPair:
 
     def pass_packets(self) -> None:
         for source, sink in (self.tuns, self.tuns[::-1]):
-            buffers = [self._header, self._packet] if source.has_header else [self._packet]
+            into = self._buffer if source.has_header else self._packet
             for _ in range(_BUDGET):
-                length = source.read_packet(buffers)
+                length = source.read_packet(into)
                 if length < 0:
                     break
                 if source is self.tuns[0] and source.has_header:

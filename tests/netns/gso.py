@@ -129,7 +129,7 @@ class Conversation:
             _wait_until_local(ADDRESSES[6][number])
             self._tuns.append(tun)
             self._namespaces.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY))
-        self._header, self._area = bytearray(VIRTIO_LENGTH), bytearray(65_535)
+        self._area = bytearray(VIRTIO_LENGTH + 65_535)
 
     def socket(self, side: int, version: int, kind: socket.SocketKind) -> socket.socket:
         """Side 0 is recorded, 1 is the other; bound to its address, not blocking."""
@@ -149,8 +149,9 @@ class Conversation:
                 self._carry(tun)
 
     def _carry(self, tun: TunDevice) -> None:
-        while (length := tun.read_packet([self._header, self._area])) >= 0:
-            virtio, packet = bytes(self._header), bytes(self._area[:length])
+        while (length := tun.read_packet(self._area)) >= 0:
+            packet = bytes(self._area[VIRTIO_LENGTH : VIRTIO_LENGTH + length])
+            virtio = bytes(self._area[:VIRTIO_LENGTH])
             if tun is self._tuns[0]:
                 self.recorded.append((virtio, packet))
                 if self.mark_congestion and virtio[1]:

@@ -64,7 +64,8 @@ class Departures:
             # Its own load makes an echo late. Copies of it would be a load for the relay as well.
             endpoints = (best.endpoint,)
         if size > SMALLEST:
-            peer.note_large(now)
+            if peer.mtu.note_large(traversal, now):
+                peer.touch()
             limit = peer.mtu.limit_of(traversal, endpoints)
             if limit is not None and size > limit:
                 return None

@@ -26,6 +26,7 @@ from tunnel.dataplane.aead import Aead, Direction, Pointer
 from tunnel.dataplane.train import TRAIN_LENGTH, TRAIN_SEGMENTS
 from tunnel.wire.train import MAX_SEGMENTS, TRAIN_OVERHEAD
 from tunnel.wire.transport import HEADER_LENGTH, LONGEST_TAG, TRANSPORT
+from tunnel.wire.virtio import VIRTIO_LENGTH
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -46,7 +47,9 @@ class Sealer:
         self.frames = bytearray(HEADER_LENGTH + LARGEST_PACKET + LONGEST_TAG)
         view = memoryview(self.source)
         self.packet = view[BASE : BASE + LARGEST_PACKET]
-        """Read a packet of the TUN interface into it."""
+        """A packet of the TUN interface lies here."""
+        self.with_virtio = view[BASE - VIRTIO_LENGTH : BASE + LARGEST_PACKET]
+        """Read it, and the virtio header before it, into this."""
         self.bundle = view[_BUNDLE : _BUNDLE + LARGEST_PACKET]
         """Put together here what goes into one frame."""
         self.sealed = memoryview(self.frames)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import logging
 import os
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pytun
@@ -37,7 +38,8 @@ _FIRST_FREE = "punchtun%d"
 """The kernel puts in the lowest number that is free."""
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,15}")
 _PACKET = 65_535
-_BUFFERS = [memoryview(bytearray(VIRTIO_LENGTH)), memoryview(bytearray(_PACKET))]
+_AREA = memoryview(bytearray(VIRTIO_LENGTH + _PACKET))
+"""What `read` reads is copied out of it at once."""
 _DROPPED = (errno.EAGAIN, errno.EINVAL, errno.EIO, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE)
 
 
@@ -76,18 +78,20 @@ class TunDevice:
         self._file: int = self._device.fileno()
         os.set_blocking(self._file, False)
         os.set_inheritable(self._file, False)
+        self._reader = io.FileIO(self._file, closefd=False)
 
     def read(self, budget: int) -> list[bytes]:
         """The packets the kernel routed here, of `budget` reads at most; superpackets come as the
         packets they stand for. Raises OperatorError if somebody deleted the interface."""
         packets: list[bytes] = []
         for _ in range(budget):
-            length = self.read_packet(_BUFFERS if self.has_header else _BUFFERS[1:])
+            length = self.read_packet(_AREA)
             if length < 0:
                 break
-            packet = bytes(_BUFFERS[1][:length])
+            packet = bytes(_AREA[self._header : self._header + length])
             try:
-                packets += cut_superpacket(_BUFFERS[0], packet) if self.has_header else [packet]
+                virtio = _AREA[: self._header]
+                packets += cut_superpacket(virtio, packet) if self.has_header else [packet]
             except Malformed as error:
                 self.drops[str(error)] += 1
         return packets
@@ -99,18 +103,18 @@ class TunDevice:
             packets = [NO_VIRTIO + packet for packet in packets]
         return sum([self.write_packet(packet) for packet in packets])
 
-    def read_packet(self, buffers: Sequence[bytearray | memoryview]) -> int:
-        """The next packet, which may be a superpacket, into `buffers`: first, if `has_header`, the
-        virtio header, VIRTIO_LENGTH bytes, then room for 65,535. Its length without the header;
-        -1: nothing is there, or it was lost and counted. Raises OperatorError if somebody deleted
-        the interface."""
+    def read_packet(self, buffer: bytearray | memoryview) -> int:
+        """The next packet, which may be a superpacket, into `buffer`: a header of VIRTIO_LENGTH
+        bytes if `has_header`, then up to 65,535 bytes. Its length without the header; -1: nothing
+        is there, or it was lost and counted. Raises OperatorError if somebody deleted the
+        interface."""
         try:
-            return os.readv(self._file, buffers) - self._header
-        except BlockingIOError:
-            return -1
+            # One buffer, and None instead of an exception: 0.5 µs less than os.readv of two.
+            length = self._reader.readinto(buffer)
         except OSError as error:
             self._note_read_error(error)
             return -1
+        return -1 if length is None else length - self._header
 
     def write_packet(self, packet: Buffer) -> bool:
         """Hands a packet to the kernel as received, its virtio header before it if `has_header`.
