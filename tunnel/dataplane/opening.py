@@ -277,7 +277,7 @@ class Opener:
             headers[:] = cut_headers(
                 headers, place, is_last=ends == last, size=size, payload_length=payload
             )
-        virtio = describe_run(headers, size, payload)
+        virtio = describe_run(headers, size, payload, transport)
         begin -= VIRTIO_LENGTH
         VIRTIO.pack_into(opened, begin, *virtio)
         return begin, end

@@ -248,7 +248,11 @@ class NodeDriver:
     # Inputs
 
     def _read_socket(self, number: int, socket: UdpSocket, now: float) -> bool:
-        return self._ingress.read_socket(number, socket, now)
+        has_read = self._ingress.read_socket(number, socket, now)
+        if has_read:
+            # What the kernel itself answers, echoes and acknowledgements, is there already.
+            self._egress.read_interface()
+        return has_read
 
     def _write_packets(self, packets: list[bytes]) -> None:
         self._tun.write(packets)

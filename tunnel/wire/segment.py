@@ -126,10 +126,16 @@ def cut_headers(
     return cut
 
 
-def describe_run(headers: Buffer, size: int, payload_length: int) -> Virtio:
+def describe_run(
+    headers: Buffer,
+    size: int,
+    payload_length: int,
+    transport: tuple[int, int, int] | None = None,
+) -> Virtio:
     """What goes before a run of segments whose headers `cut_headers` made: a superpacket again, or
-    if it is one segment, a plain packet whose checksum is left."""
-    protocol, start, end = transport_of(headers)
+    if it is one segment, a plain packet whose checksum is left. `transport`: what `transport_of`
+    says of them, if that is known."""
+    protocol, start, end = transport or transport_of(headers)
     field = CHECKSUM_FIELDS[protocol]
     if payload_length <= size:
         return Virtio(CHECKSUM_LEFT, GSO_NONE, end, 0, start, field)
