@@ -35,6 +35,7 @@ class Addresses:
         self._sources: dict[SockAddress, Endpoint] = {}
         self._destinations: dict[Endpoint, SockAddress] = {}
         self._raw_sources: dict[bytes, Endpoint] = {}
+        self._raw_destinations: dict[SockAddress, bytes] = {}
         self.raw_length = 28 if is_ipv6 else 16
         """Bytes of a raw address."""
 
@@ -49,12 +50,7 @@ class Addresses:
 
     def raw_destination(self, address: SockAddress) -> bytes:
         """What `destination` returned, raw."""
-        host, port = address[:2]
-        if self.is_ipv6:
-            packed = socket.inet_pton(socket.AF_INET6, host)
-            return struct.pack("=H", socket.AF_INET6) + struct.pack("!HI16sI", port, 0, packed, 0)
-        packed = socket.inet_aton(host)
-        return struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, packed)
+        return self._raw_destinations.get(address) or self._convert_raw_destination(address)
 
     def destination(self, endpoint: Endpoint) -> SockAddress | None:
         """None: not an address this socket reaches. Names are not looked up: that would block."""
@@ -78,6 +74,19 @@ class Addresses:
             self._raw_sources.clear()
         endpoint = self._raw_sources[bytes(address)] = self.source((host, port))
         return endpoint
+
+    def _convert_raw_destination(self, address: SockAddress) -> bytes:
+        host, port = address[:2]
+        if self.is_ipv6:
+            packed = socket.inet_pton(socket.AF_INET6, host)
+            raw = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI16sI", port, 0, packed, 0)
+        else:
+            packed = socket.inet_aton(host)
+            raw = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, packed)
+        if len(self._raw_destinations) >= _ADDRESSES:
+            self._raw_destinations.clear()
+        self._raw_destinations[address] = raw
+        return raw
 
     def _convert_destination(self, endpoint: Endpoint) -> SockAddress | None:
         address: SockAddress

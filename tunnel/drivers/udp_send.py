@@ -8,6 +8,9 @@ send buffer is full.
                                      ^          |
                                      +----------+  transmit: copied too, or dropped if full
 
+sendmmsg costs 0.6 of what sending a train of 45 datagrams one by one costs (loopback, by turns);
+UDP_SEGMENT a twentieth.
+
 What waits is little, and ENOBUFS, the queue of an interface is full, drops at once: losses are what
 tells TCP inside the tunnel how fast the way is. Measured in the lab with 8 flows (Cubic) and a ping
 beside them, median round trip in ms at the same throughput::
