@@ -54,3 +54,17 @@ def test_without(
             assert there.recv(65_535) == datagram
             big.close()
             there.close()
+
+
+def test_a_jumbo_frame_passes_without_gro(lab: Lab, world: World, tmp_path: Path) -> None:
+    """One of 8900 bytes fits into a slot of what receives many datagrams at a time."""
+    hosts = [lab.public_host(name, f"203.0.113.2{i}") for i, name in enumerate(("one", "other"))]
+    for host in hosts:
+        host.set_mtu(9000)
+    one = world.found("one", hosts[0], "--mtu", "8900", "--no-gro")
+    other = world.join("other", hosts[1], one, "--mtu", "8900", "--no-gro")
+    world.wait_direct(one, other)
+    files = FileServer(one.host, one.ip4, tmp_path / "files", size=SIZE)
+    assert files.fetch(other.host) == SIZE
+    assert one.peer("other")["path"]["mtu"] == 8900
+    assert "MSG_TRUNC" not in other.status()["drops"]
