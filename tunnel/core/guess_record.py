@@ -82,10 +82,13 @@ class GuessRecord:
         server do not show: so next we are not taken at our word, then the peer is not, and at last
         neither is. That is for two rounds; then it is most likely a firewall."""
         self.note_asked()
+        turn = (self.tries - 1) % WAYS
         if self.rounds and self.ours and self.theirs and self.ours.size + self.theirs.size > 2:
-            # Against ports that vary one that is known is all but certain to succeed.
-            return self.theirs.size == 1, self.ours.size == 1
-        turn = (self.tries - 1) % WAYS if self.rounds < DISTRUSTING_ROUNDS else 0
+            # Against ports that vary one that is known is all but certain to succeed. But once in a
+            # round it is taken at its word all the same: maybe losses were to blame, and distrust
+            # leaves no hope where the others vary over the full range.
+            return (self.theirs.size == 1, self.ours.size == 1) if turn else (False, False)
+        turn = turn if self.rounds < DISTRUSTING_ROUNDS else 0
         return turn in (2, 4), turn in (1, 4)
 
     @property
