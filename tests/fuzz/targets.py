@@ -16,7 +16,7 @@ from tests.core.gateway import Gateway, Mapping
 from tests.core.guessing_ends import Pair
 from tests.core.test_node import Alone
 from tests.dataplane.arrivals import Arrival, Receiver, arrive, check_opened
-from tests.dataplane.ciphers import CIPHERS
+from tests.dataplane.ciphers import CIPHERS as CIPHERS_WITH_KEYS
 from tests.wire.messages import CANDIDATES, KINDS, Kind
 from tests.wire.superpackets import SEEDS as SUPERPACKETS
 from tests.wire.test_packet import ipv4, ipv6
@@ -92,8 +92,8 @@ Target = Callable[[bytes], None]
 
 NETWORK = Network()
 SIGNED = [NETWORK.certificate.pack(), NETWORK.certify(key(2), "pi", 2).pack()]
-RECEIVERS = [Receiver(cipher) for cipher in CIPHERS]
-STRANGERS = [Receiver(replace(cipher, first=0)) for cipher in CIPHERS]
+RECEIVERS = [Receiver(cipher) for cipher in CIPHERS_WITH_KEYS]
+STRANGERS = [Receiver(replace(cipher, first=0)) for cipher in CIPHERS_WITH_KEYS]
 """With keys under which nothing is sealed."""
 STRANGER = Endpoint("192.0.2.66", 666)
 WEBSOCKET_REQUEST = (
@@ -677,7 +677,7 @@ def corpus(name: str) -> list[bytes]:
         ],
         "area": [
             bytes([way, 3, 0, len(frame)]) + b"".join([*frames, frame])
-            for way, cipher in enumerate(CIPHERS)
+            for way, cipher in enumerate(CIPHERS_WITH_KEYS)
             for frames in [[cipher.seal(n, 5 + n, b"segment", 9) for n in range(5)]]
             for frame in frames[:1]
         ],
