@@ -13,16 +13,18 @@ before, which is sealed already. So nothing moves but the block::
               '<--------- stride ---------->'
 
 Per frame there are two statements, a copy and a call of C; everything else is done once a train.
-Measured on 45 frames of 1452 bytes: 31 µs, of which 18 the AEAD, 8 the copies, 4 the headers. A
-call of PyNaCl's own function a frame takes 200 µs.
+Measured on 45 frames of 1452 bytes (benchmarks/dataplane.py): 28 µs, of which 16 the AEAD, 3 the
+copies, 4 the headers. A call of PyNaCl's own function a frame takes 220 µs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Any, TypeVar
 
 from tunnel.dataplane.aead import Aead, Direction, Pointer
+from tunnel.dataplane.headers import Headers
 from tunnel.dataplane.train import TRAIN_LENGTH, TRAIN_SEGMENTS
 from tunnel.wire.train import MAX_SEGMENTS, TRAIN_OVERHEAD
 from tunnel.wire.transport import HEADER_LENGTH, LONGEST_TAG, TRANSPORT
@@ -56,9 +58,9 @@ class Sealer:
         self._source_pointer = pointer(self.source)
         self._frames_pointer = pointer(self.frames)
         self._bundle_pointer = self._source_pointer + _BUNDLE
-        self._places: dict[tuple[int, int], tuple[list[slice], list[Any]]] = {}
+        self._places: dict[tuple[int, int], tuple[Callable[..., None], list[int], list[Any]]] = {}
         self._slots: dict[tuple[int, int], tuple[list[Any], list[Any], list[Any]]] = {}
-        self._headers: dict[tuple[int, int], Struct] = {}
+        self._headers: dict[tuple[int, int], Headers] = {}
         self._one = Struct("<QQ")
 
     def seal_train(
@@ -82,26 +84,25 @@ class Sealer:
         inside = around + size
         stride = HEADER_LENGTH + inside + aead.tag_length
         shape = stride, count
-        numbers = [0] * (2 * count)
-        first = TRANSPORT | place << 8 | receiver << 32
-        numbers[0::2] = range(first, first + (count << 8), 256)
-        numbers[1::2] = range(counter, counter + count)
-        (self._headers.get(shape) or self._compile(shape)).pack_into(self.frames, 0, *numbers)
-        slices, sources = self._places.get((size, around)) or self._locate(size, around)
+        headers = self._headers.get(shape) or keep(self._headers, shape, Headers(stride, count))
+        headers.put_train(self.frames, TRANSPORT | place << 8 | receiver << 32 | counter << 64)
+        put, starts, sources = self._places.get((size, around)) or self._locate(size, around)
         ciphertexts, associated, nonces = self._slots.get((stride, aead.nonce_offset)) or (
             self._allot(aead, stride)
         )
-        source, adlen, end = self.source, aead.associated_length, place + count - 1
-        i = 0
-        for s, m in zip(slices[place:end], sources[place:end], strict=True):
-            source[s] = block
-            encrypt(ciphertexts[i], null, m, inside, associated[i], adlen, null, nonces[i], key)
-            i += 1
-        source[slices[end]] = block
+        source, adlen = self.source, aead.associated_length
+        last, end = count - 1, place + count - 1
+        for at, m, c, a, n in zip(
+            starts[place:end], sources[place:end], ciphertexts, associated, nonces, strict=False
+        ):
+            # A Struct copies in 0.1 µs, an assignment to a slice in 0.2.
+            put(source, at, block)
+            encrypt(c, null, m, inside, a, adlen, null, n, key)
+        put(source, starts[end], block)
         rest = around + min(size, length - (around - TRAIN_OVERHEAD) - end * size)
-        m = sources[end]
-        encrypt(ciphertexts[i], null, m, rest, associated[i], adlen, null, nonces[i], key)
-        return i * stride + HEADER_LENGTH + rest + aead.tag_length
+        c, m, a, n = ciphertexts[last], sources[end], associated[last], nonces[last]
+        encrypt(c, null, m, rest, a, adlen, null, n, key)
+        return last * stride + HEADER_LENGTH + rest + aead.tag_length
 
     def seal_bundle(
         self, direction: Direction, receiver: int, counter: int, length: int, at: int
@@ -130,18 +131,12 @@ class Sealer:
 
     # Tables, made when first needed
 
-    def _compile(self, shape: tuple[int, int]) -> Struct:
-        stride, count = shape
-        gap = stride - HEADER_LENGTH
-        return keep(self._headers, shape, Struct("<" + f"QQ{gap}x" * (count - 1) + "QQ"))
-
-    def _locate(self, size: int, around: int) -> tuple[list[slice], list[Any]]:
-        """Where each segment's block is to be written, and a pointer to it."""
+    def _locate(self, size: int, around: int) -> tuple[Callable[..., None], list[int], list[Any]]:
+        """What writes a block, where that of each segment is to be written, and pointers there."""
         starts = [BASE - TRAIN_OVERHEAD + place * size for place in range(MAX_SEGMENTS)]
         starts = [start for start in starts if start + around <= _BUNDLE]
-        slices = [slice(start, start + around) for start in starts]
         sources = [self._source_pointer + start for start in starts]
-        return keep(self._places, (size, around), (slices, sources))
+        return keep(self._places, (size, around), (Struct(f"{around}s").pack_into, starts, sources))
 
     def _allot(self, aead: Aead, stride: int) -> tuple[list[Any], list[Any], list[Any]]:
         """Of each frame: where ciphertext, associated data and nonce are."""

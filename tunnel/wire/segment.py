@@ -37,8 +37,8 @@ HEADER_LENGTHS = {TCP: 20, UDP: 8}
 """Bytes, without options."""
 _LARGEST = 65_535
 _FIN, _PSH, _CWR = 0x01, 0x08, 0x80
-_FRAGMENT = 0x3FFF
-"""IPv4: more fragments, or an offset."""
+_FRAGMENT = 0x3F
+"""IPv4, byte 6: more fragments, or an offset; its lower half is the next byte."""
 _EXTENSIONS = (0, 43, 60)
 """IPv6: hop-by-hop options, routing, destination options (RFC 8200 §4)."""
 
@@ -51,7 +51,7 @@ def transport_of(packet: Buffer) -> tuple[int, int, int]:
     version = packet[0] >> 4
     if version == 4:
         start, protocol = (packet[0] & 15) * 4, packet[9]
-        if start < 20 or int.from_bytes(packet[6:8], "big") & _FRAGMENT:
+        if start < 20 or packet[6] & _FRAGMENT or packet[7]:
             raise Malformed("segment of a fragment")
     elif version == 6:
         start, protocol = 40, packet[6]
@@ -76,10 +76,10 @@ def declared_length(headers: Buffer, protocol: int, start: int) -> int:
     """The whole length of the superpacket, as its headers have it; `protocol` and `start` as
     `transport_of` gives them. Raises Malformed if IP and UDP do not agree on it."""
     if headers[0] >> 4 == 4:
-        length = int.from_bytes(headers[2:4], "big")
+        length = headers[2] << 8 | headers[3]
     else:
-        length = 40 + int.from_bytes(headers[4:6], "big")
-    if protocol == UDP and start + int.from_bytes(headers[start + 4 : start + 6], "big") != length:
+        length = 40 + (headers[4] << 8 | headers[5])
+    if protocol == UDP and start + (headers[start + 4] << 8 | headers[start + 5]) != length:
         raise Malformed("superpacket length")
     return length
 
@@ -127,14 +127,11 @@ def cut_headers(
 
 
 def describe_run(
-    headers: Buffer,
-    size: int,
-    payload_length: int,
-    transport: tuple[int, int, int] | None = None,
+    headers: Buffer, size: int, payload_length: int, transport: tuple[int, int, int] | None = None
 ) -> Virtio:
     """What goes before a run of segments whose headers `cut_headers` made: a superpacket again, or
     if it is one segment, a plain packet whose checksum is left. `transport`: what `transport_of`
-    says of them, if that is known."""
+    says of them, to whom it is known."""
     protocol, start, end = transport or transport_of(headers)
     field = CHECKSUM_FIELDS[protocol]
     if payload_length <= size:
