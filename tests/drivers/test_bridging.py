@@ -238,6 +238,26 @@ def test_another_source_than_the_peers(bridged: Bridged) -> None:
     assert bridged.nodes["b"].drops["inner source is not the peer's"] == 5 * 45 + 5
 
 
+def test_a_packet_that_is_longer_than_it_says(bridged: Bridged) -> None:
+    """What is too much stays behind, and the next is found."""
+    small = [from_kernel(Superpacket(4, UDP, 99, bytes([i]) * 9), bridged) for i in range(3)]
+    (_, one), *others = small
+    complete = cut_superpacket(*small[0])[0]
+    given = [(NO_VIRTIO, complete + b"and more"), *others]
+    arrive(bridged, bridged.send(given))
+    assert normal(bridged.interfaces["b"].received) == normal(cut(small))
+    assert len(one) == len(complete)
+
+
+def test_what_is_no_packet(bridged: Bridged) -> None:
+    small = from_kernel(Superpacket(4, UDP, 99, b"x" * 9), bridged)
+    for junk in (b"E", b"\0" * 40, b"\x70" + bytes(50), b"\x45" + bytes(19)):
+        bridged.interfaces["b"].received.clear()
+        arrive(bridged, bridged.send([small, (NO_VIRTIO, junk), small]))
+        assert normal(bridged.interfaces["b"].received) == normal(cut([small] * 2))
+    assert sum(bridged.nodes["a"].drops.values()) == 4
+
+
 def test_no_such_peer(bridged: Bridged) -> None:
     virtio, packet = from_kernel(BULK, bridged)
     elsewhere = readdressed(packet, bridged.address("a"), bytes([10, 77, 1, 1]))

@@ -268,6 +268,7 @@ class Node:
             except Malformed as error:
                 self.drops[f"sent: {error}"] += 1
                 continue
+            packet = packet[: header.length]
             peer = self.peers.routes.find(header.destination)
             if peer is None:
                 self.drops["sent: no route"] += 1

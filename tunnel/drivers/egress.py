@@ -10,7 +10,6 @@ is the specification.
 from __future__ import annotations
 
 from struct import Struct
-from sys import byteorder
 
 from tunnel.core.departures import Departure
 from tunnel.core.machine import Transmit
@@ -34,10 +33,10 @@ TRAIN_BUDGET = 8
 timers, have theirs: 8 superpackets are half a millisecond."""
 FIRST_IPV6 = 0x60
 _FLAGS, _GSO_TYPE, _WHERE = BASE - VIRTIO_LENGTH, BASE - VIRTIO_LENGTH + 1, BASE - 4
-_IPV4, _IPV6 = Struct("=IB8xB6x4s"), Struct("=IB5xB17x16s")
-"""From `_WHERE` on: where the checksum is, the packet's first byte, protocol, destination."""
+_IPV4, _IPV6 = Struct(">IBxH5xB6x4s"), Struct(">IB3xHB17x16s")
+"""From `_WHERE` on: where the checksum is; first byte, length, protocol, destination."""
 _RESTORABLE = {
-    first << 8 | protocol: int.from_bytes(VIRTIO.pack(0, 0, 0, 0, start, field)[-4:], byteorder)
+    first << 8 | protocol: int.from_bytes(VIRTIO.pack(0, 0, 0, 0, start, field)[-4:], "big")
     for protocol, field in CHECKSUM_FIELDS.items()
     for first, start in [(0x40 + words, words * 4) for words in range(5, 16)]
     + [(first, 40) for first in range(0x60, 0x70)]
@@ -95,10 +94,12 @@ class Egress:
         source = self._sealer.source
         # One call of struct for all that is asked of a packet: 0.2 µs instead of 0.8.
         if source[BASE] < FIRST_IPV6:
-            where, first, protocol, destination = _IPV4.unpack_from(source, _WHERE)
+            where, first, total, protocol, destination = _IPV4.unpack_from(source, _WHERE)
         else:
-            where, first, protocol, destination = _IPV6.unpack_from(source, _WHERE)
-        peer = self._find(destination)
+            where, first, total, protocol, destination = _IPV6.unpack_from(source, _WHERE)
+            total += 40
+        # Behind one that is longer than it says nobody would find the next.
+        peer = self._find(destination) if total == length else None
         if source[_FLAGS] & CHECKSUM_LEFT:
             if where == _RESTORABLE.get(first << 8 | protocol):
                 source[BASE] = first | LEFT
@@ -165,7 +166,7 @@ class Egress:
         end = start + (8 if kind == GSO_UDP else (source[BASE + start + 12] >> 4) * 4)
         segments = -(-(length - end) // size) if size else 0
         which = _IPV4 if source[BASE] < FIRST_IPV6 else _IPV6
-        peer = self._find(which.unpack_from(source, _WHERE)[3])
+        peer = self._find(which.unpack_from(source, _WHERE)[4])
         departure = None
         if peer is not None and flags & CHECKSUM_LEFT and 0 < segments <= MAX_SEGMENTS:
             departure = self._departures.reserve(peer, segments, end + size, length, now)
