@@ -38,12 +38,9 @@ class Departure(NamedTuple):
 
 class Departures:
     def __init__(self, peers: PeerTable, outbound: Outbound) -> None:
-        self._peers = peers
         self._outbound = outbound
-
-    def find(self, destination: bytes) -> Peer | None:
-        """Whose the inner address is."""
-        return self._peers.routes.find(destination)
+        self.find = peers.routes.find
+        """Whose an inner address is. Called for each packet."""
 
     def capacity(self, peer: Peer, now: float) -> int:
         """Bytes of packets that may go in one frame."""

@@ -105,13 +105,14 @@ class Egress:
                 source[BASE] = first | LEFT
             else:
                 peer = None  # The receiver could not tell where the checksum belongs.
+        if peer is None:
+            self._seal_bundle(now)
+            self._send_sealed(now)
+            self._send_plainly(length, now)
+            return
         begin = self._length
         if peer is not self._peer or begin + length > self._capacity:
             self._seal_bundle(now)
-            if peer is None:
-                self._send_sealed(now)
-                self._send_plainly(length, now)
-                return
             self._peer, self._capacity = peer, self._departures.capacity(peer, now)
             begin = 0
         self._length = end = begin + length
