@@ -258,6 +258,26 @@ def test_what_is_no_packet(bridged: Bridged) -> None:
     assert sum(bridged.nodes["a"].drops.values()) == 4
 
 
+def test_both_ends_count_the_same(bridged: Bridged) -> None:
+    small = [from_kernel(Superpacket(4, UDP, 99, bytes([i]) * 9), bridged) for i in range(9)]
+    given = [from_kernel(BULK, bridged), from_kernel(Superpacket(6, UDP, 500, bytes(999)), bridged)]
+    arrive(bridged, bridged.send([*given, *small]))
+    sent, received = bridged.peer("a").counters, bridged.peer("b").counters
+    assert (sent.tx_packets, sent.tx_bytes) == (received.rx_packets, received.rx_bytes)
+    assert sent.tx_bytes == sum(map(len, cut([*given, *small])))
+
+
+def test_another_source_in_fragments(bridged: Bridged) -> None:
+    best = bridged.peer("a").traversal.best
+    assert best is not None
+    best.mtu.limit = 1000
+    wrong = from_kernel(Superpacket(4, UDP, 1300, bytes(1200)), bridged, source="b")
+    right = from_kernel(Superpacket(4, UDP, 1300, bytes(100)), bridged)
+    arrive(bridged, bridged.send([wrong, right]))
+    assert normal(bridged.interfaces["b"].received) == normal(cut([right]))
+    assert bridged.nodes["b"].drops["inner source is not the peer's"] == 1
+
+
 def test_no_such_peer(bridged: Bridged) -> None:
     virtio, packet = from_kernel(BULK, bridged)
     elsewhere = readdressed(packet, bridged.address("a"), bytes([10, 77, 1, 1]))

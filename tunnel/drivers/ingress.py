@@ -17,14 +17,14 @@ from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.drivers.udp_receive import AREA
 from tunnel.drivers.udp_receive import Arrival as Datagrams
-from tunnel.errors import Malformed
+from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.sodium import make_pointer
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.relay import RELAY, RELAY_HEADER, RELAY_HEADER_LENGTH
 from tunnel.wire.segment import cut_superpacket
-from tunnel.wire.train import TRAIN, TRAIN_OVERHEAD
+from tunnel.wire.train import TRAIN
 from tunnel.wire.transport import HEADER_LENGTH
-from tunnel.wire.virtio import GSO_UDP, NO_VIRTIO, VIRTIO_LENGTH
+from tunnel.wire.virtio import GSO_UDP, NO_VIRTIO, VIRTIO, VIRTIO_LENGTH
 
 RECEIVE_BUDGET = 16
 """Arrivals a turn, each up to 64 KiB: a millisecond."""
@@ -134,14 +134,14 @@ class Ingress:
                 self._deliver_bundle(peer, at, at + length, now)
             elif kind == TRAIN:
                 begin, end = opener.finish_train(place, frames, at, length)
-                self._write(peer, begin, end, frames, length - TRAIN_OVERHEAD, now)
+                self._write(peer, begin, end, frames, now)
             else:
                 self._must_settle = True
                 payload = bytes(opener.view[at : at + length])
                 packets = self._arrivals.receive_payload(peer, payload, source, now, local)
                 if packets:
                     self._tun.write(packets)
-        except Malformed as error:
+        except (Malformed, AuthenticationFailed) as error:
             self._node.drops[str(error)] += 1
 
     def _deliver_bundle(self, peer: Peer, at: int, end: int, now: float) -> None:
@@ -150,13 +150,14 @@ class Ingress:
             merged = self._merger.merge(at, end) if can_merge else None
             if merged is not None:
                 begin, stop, packets, at = merged
-                self._write(peer, begin, stop, packets, stop - begin - VIRTIO_LENGTH, now)
+                self._write(peer, begin, stop, packets, now)
                 continue
             begin, at = opener.prepare_packet(at, end)
-            self._write(peer, begin, at, 1, at - begin - VIRTIO_LENGTH, now)
+            self._write(peer, begin, at, 1, now)
 
-    def _write(self, peer: Peer, begin: int, end: int, packets: int, size: int, now: float) -> None:
-        """The packet with its virtio header, as it lies in the opener's buffer."""
+    def _write(self, peer: Peer, begin: int, end: int, packets: int, now: float) -> None:
+        """A packet with its virtio header, as it lies in the opener's buffer, that stands for so
+        many."""
         opened, view, tun = self._opener.opened, self._opener.view, self._tun
         packet = begin + VIRTIO_LENGTH
         if opened[packet] >> 4 == 4:
@@ -166,6 +167,9 @@ class Ingress:
         if not self._arrivals.admits(peer, inner_source):
             self._node.drops["inner source is not the peer's"] += packets
             return
+        size = end - packet
+        if packets > 1:
+            size += (packets - 1) * int(VIRTIO.unpack_from(opened, begin)[2])
         self._arrivals.note_packets(peer, packets, size, now)
         if tun.has_header and (opened[begin + 1] != GSO_UDP or (tun.has_uso and packets <= MOST)):
             tun.write_packet(view[begin:end])
