@@ -43,7 +43,8 @@ def main() -> int:
     load = os.getloadavg()[0]
     if load > BUSY:
         say(f"this machine is busy with other things: load {load:.1f}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # A shell's background jobs ignore the former.
+        signal.signal(number, signal.default_int_handler)
     results: list[Result] = []
     absent = {entry.name: entry.missing for entry in entries if entry.missing}
     complete = not (options.contender and absent)
