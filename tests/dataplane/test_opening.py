@@ -24,7 +24,14 @@ from tunnel.dataplane.sealing import MAX_TABLES, Sealer
 from tunnel.dataplane.train import split
 from tunnel.errors import Malformed
 from tunnel.wire.segment import cut_superpacket
-from tunnel.wire.train import MAX_SEGMENTS, TRAIN, TRAIN_OVERHEAD, packet_of, split_bundle
+from tunnel.wire.train import (
+    MAX_SEGMENTS,
+    TRAIN,
+    TRAIN_OVERHEAD,
+    pack_train,
+    packet_of,
+    split_bundle,
+)
 from tunnel.wire.transport import HEADER_LENGTH
 from tunnel.wire.virtio import GSO_NONE, NO_VIRTIO, parse_virtio
 
@@ -243,6 +250,29 @@ def test_more_frames_than_a_train_has() -> None:
     assert all(one.superpackets == [(s.virtio, s.packet)] for one in opened)
 
 
+def test_what_no_area_of_ours_could_hold() -> None:
+    """A last frame longer than the others, and more than fits into a packet: C would write it."""
+    guard = Guard(CHACHA)
+    opener = Opener(area := bytearray(300_000), guard.pointer)
+    s = Superpacket(4, UDP, 100, bytes(500))
+    *frames, last = sealed(CHACHA, s.frames, COUNTER)
+    longer = CHACHA.seal(last.place, last.counter, last.payload + b"x")
+    arrival = Arrival([*[sent.frame for sent in frames], longer], 0, len(longer))
+    arrival.put(area)
+    run = Run(RECEIVER, COUNTER, 0, 0, 5, True)
+    size = len(longer) - 1
+    assert opener.open_run(guard.direction, 0, arrival.stride, size, run, len(longer)) == -2
+    assert opener.open_run(guard.direction, 0, arrival.stride, size, run, size) == -1
+    for count, length in ((2, 65_000), (70, 1000)):
+        block = pack_train(count - 1, length, s.headers)
+        payloads = [block + bytes(length)] * count
+        arrival = Arrival([one.frame for one in sealed(CHACHA, payloads, COUNTER)], 0, length + 64)
+        arrival.put(area)
+        run = run._replace(frames=count)
+        where = 0, length + 64, arrival.size, run, arrival.size
+        assert opener.open_run(guard.direction, *where) == -2
+
+
 def test_many_sizes() -> None:
     """More than there are tables."""
     receiver = Receiver(AEGIS)
@@ -285,6 +315,11 @@ RUNS = [
     ("a train", [(1, 5, 0), (1, 6, 1), (1, 7, 2)], [(5, 0, 0, 3)]),
     ("the middle of one", [(1, 5, 7), (1, 6, 8)], [(5, 7, 0, 2)]),
     ("bundles", [(1, 5, 0), (1, 6, 0), (1, 7, 0)], [(5, 0, 0, 3)]),
+    (
+        "one place, but 0",
+        [(1, 5, 3), (1, 6, 3), (1, 7, 3)],
+        [(5, 3, 0, 1), (6, 3, 1, 1), (7, 3, 2, 1)],
+    ),
     ("bundles, one is missing", [(1, 5, 0), (1, 7, 0), (1, 8, 0)], [(5, 0, 0, 1), (7, 0, 1, 2)]),
     ("a bundle and a train", [(1, 5, 0), (1, 6, 0), (1, 7, 1)], [(5, 0, 0, 2), (7, 1, 2, 1)]),
     ("a bundle rides", [(1, 5, 0), (1, 6, 1), (1, 7, 0)], [(5, 0, 0, 2), (7, 0, 2, 1)]),
@@ -320,15 +355,49 @@ def test_runs(
     assert all(run.receiver == frames[run.slot][0] for run in runs)
 
 
-def test_a_place_too_many() -> None:
-    """257 frames in a row cannot be: the place has one byte."""
+@pytest.mark.parametrize("first", [0, 250, 255])
+@pytest.mark.parametrize("rides", [False, True])
+def test_a_place_too_many(first: int, rides: bool) -> None:
+    """The place has one byte, and what is counted on from it is none."""
     area = bytearray(AREA_LENGTH)
-    frames = [frame_of(1, 5 + n, n % 256) for n in range(257)]
-    frames[256] = b"\x04\x00\x01\x00" + frames[256][4:]
+    frames = [frame_of(1, 5 + n, first + n) for n in range(256 - first)]
+    beyond = bytearray(frame_of(1, 5 + len(frames), 0))
+    beyond[2] = 1
+    frames.append(bytes(beyond))
+    if rides:
+        frames.append(frame_of(1, 5 + len(frames), 0))
     (arrival,) = arrive(frames, most=300)
     arrival.put(area)
     runs = Opener(area, Guard(AEGIS).pointer).find_runs(0, arrival.stride, arrival.length)
-    assert [(run.place, run.slot, run.frames) for run in runs] == [(0, 0, 256)]
+    found = [(run.place, run.slot, run.frames) for run in runs]
+    assert found == [(first, 0, 256 - first), (0, len(frames) - 1, 1)][: 1 + rides]
+
+
+def test_zeros_behind_256_frames() -> None:
+    area = bytearray(AREA_LENGTH)
+    frames = [frame_of(1, 5 + n, 0) for n in range(256)] + [bytes(48)] * 9
+    arrival = Arrival(frames, 0, 48)
+    arrival.put(area)
+    runs = Opener(area, Guard(AEGIS).pointer).find_runs(0, arrival.stride, arrival.length)
+    assert [(run.slot, run.frames) for run in runs] == [(0, 256)]
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize("cipher", CIPHERS, ids=lambda cipher: cipher.name)
+def test_what_earlier_frames_left_behind(cipher: Cipher, step: int) -> None:
+    """What is too short for a frame does not become one by what lies behind it in the area."""
+    frames = [cipher.seal(n * step, n, bytes([0x45, n]) * 30) for n in range(9)]
+    receiver = Receiver(cipher)
+    for count in (1, 2, 8):
+        for length in (1, 5, 15, 16, 30):
+            receiver.receive(Arrival(frames, 0, len(frames[0]) + 9))
+            cut = [*frames[:count], frames[count][:length]]
+            runs = [one.run for one in receiver.receive(Arrival(cut, 0, len(frames[0]) + 9))]
+            assert [(run.slot, run.frames) for run in runs] == [(0, count + (length >= 16))]
+        receiver.receive(Arrival(frames, 0, len(frames[0]) + 9))
+        tiny = [frame[:5] for frame in frames]
+        for opened in receiver.receive(Arrival(tiny, 0, len(frames[0]) + 9)):
+            assert opened.length == -1
 
 
 @pytest.mark.parametrize("reserved", [2, 3])

@@ -54,7 +54,6 @@ START = 64
 _HEADER = 2**128 - 1
 _FIXED = 0xFFFF00FF
 """Type and reserved bytes of a header."""
-_COUNTERS = 2**64
 _PLACE, _STEP = 0xFF00, 0x100
 """The place, and what is between one and the next."""
 _NO_HEADER = (0, 0)
@@ -118,7 +117,8 @@ class Opener:
         number = int.from_bytes(content, "little")
         first = number & _HEADER
         counter, receiver, place = first >> 64, first >> 32 & 0xFFFFFFFF, (first & _PLACE) >> 8
-        if first & _FIXED == TRANSPORT and counter + count <= _COUNTERS:
+        if first & _FIXED == TRANSPORT:
+            # If the counter ran over, so would the whole number, and be equal to nothing.
             less = headers.of_train(first) - number
             if not less and place + count <= MAX_SEGMENTS:
                 return [Run(receiver, counter, place, 0, count, True)]
