@@ -223,8 +223,8 @@ def test_an_error_nobody_noticed() -> None:
 def test_errors_among_datagrams() -> None:
     """A socket that never runs dry still tells."""
     a, b, gone = CountingSocket(None, 0), UdpSocket(None, 0), closed_port("127.0.0.1")
-    for number in range(40):
-        assert b.transmit(Transmit(bytes([number]), Endpoint("127.0.0.1", a.port)))
+    for number in range(40):  # Longer and longer: each is an arrival.
+        assert b.transmit(Transmit(bytes(number + 1), Endpoint("127.0.0.1", a.port)))
     machine = ListeningMachine(Transmit(b"anybody?", gone))
     loop = MachineLoop(machine, [a])
     loop.settle(0.0)

@@ -160,7 +160,7 @@ def test_what_is_larger_than_a_slot_is_counted_and_spoils_nothing() -> None:
 
 def test_what_another_socket_overwrites_is_counted() -> None:
     a, b, c = (UdpSocket(LOCALHOST, 0) for _ in range(3))
-    for data in (b"one", b"two", b"three"):
+    for data in (b"one", b"two.", b"three"):  # Longer and longer: each is an arrival.
         a.transmit(Transmit(data, Endpoint(LOCALHOST, b.port)))
     c.transmit(Transmit(b"other", Endpoint(LOCALHOST, a.port)))
     assert datagrams_of(next_arrival(b)) == [b"one"]
@@ -177,11 +177,24 @@ def test_what_another_socket_overwrites_is_counted() -> None:
 def test_arrivals_end_with_their_budget_and_with_what_there_is() -> None:
     a, b = UdpSocket(LOCALHOST, 0), UdpSocket(LOCALHOST, 0)
     for i in range(20):
-        a.transmit(Transmit(bytes([i]), Endpoint(LOCALHOST, b.port)))
+        a.transmit(Transmit(bytes(i + 1), Endpoint(LOCALHOST, b.port)))
     assert select.select([b], [], [], 10)[0]
     assert len(list(b.arrivals(9))) == 16  # two calls
     assert len(list(b.arrivals(9))) == 4
     assert list(b.arrivals(9)) == []
+    a.close()
+    b.close()
+
+
+def test_alike_but_not_put_together_they_are_one_arrival() -> None:
+    """Where nothing on the way does UDP_GRO, trains come as their frames."""
+    a, b = UdpSocket(LOCALHOST, 0, gso=False), UdpSocket(LOCALHOST, 0)
+    frames = [bytes([i]) * 1452 for i in range(7)] + [b"short"]
+    for frame in frames:
+        a.transmit(Transmit(frame, Endpoint(LOCALHOST, b.port)))
+    arrival = next_arrival(b)
+    assert datagrams_of(arrival) == frames
+    assert not b.has_arrivals
     a.close()
     b.close()
 
