@@ -134,3 +134,34 @@ def test_a_peer_that_is_forgotten_is_found() -> None:
     peer.traversal.wishes.wants_witness = True
     with pytest.raises(AssertionError, match="b was not touched"):
         check_attention(node)
+
+
+def test_with_another_port_every_pair_is_punched() -> None:
+    world = World()
+    for name in "abc":
+        world.add_node(name, Nat())
+    world.net.run_for(30)
+    peers = [world.peer("a", of) for of in "bc"]
+    punches = [peer.traversal.punches for peer in peers]
+    host = world.hosts["a"]
+    port = host.rebind()
+    host.call(lambda node, now: node.rebound(port, now))
+    assert all(p.traversal.punches > before for p, before in zip(peers, punches, strict=True))
+    assert world.wait_until_direct()
+
+
+def test_packets_for_one_that_is_gone_go_on_calling_it() -> None:
+    """For longer than one handshake is repeated."""
+    world = World(relay=False)
+    for name in "ab":
+        world.add_node(name)
+    assert world.wait_until_direct()
+    world.hosts["b"].stop()
+    world.net.run_for(600)
+    world.stream("a", "b", 300.0, 0.1)
+    there = world.hosts["b"].address
+    for _ in range(6):
+        before = world.net.trace.destinations["a"].copy()
+        world.net.run_for(50)
+        news = world.net.trace.destinations["a"] - before
+        assert sum(n for endpoint, n in news.items() if endpoint.host == there) >= 5
