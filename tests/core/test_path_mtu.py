@@ -20,7 +20,8 @@ from tunnel.core.path_mtu import (
     PathMtu,
 )
 from tunnel.wire.relay import RELAY_HEADER_LENGTH
-from tunnel.wire.transport import HEADER_LENGTH, LONGEST_TAG, SEGMENT_HEADER_LENGTH
+from tunnel.wire.train import TRAIN_OVERHEAD
+from tunnel.wire.transport import HEADER_LENGTH, LONGEST_TAG
 
 TOP = 1400
 RTT = 0.02
@@ -189,7 +190,7 @@ def test_late_answers_count() -> None:
 
 def test_sizes_for_well_known_links_are_among_those_tried() -> None:
     """A datagram of 576 bytes must pass anywhere; the default of the interface, on Ethernet."""
-    frame = HEADER_LENGTH + SEGMENT_HEADER_LENGTH + LONGEST_TAG
+    frame = HEADER_LENGTH + TRAIN_OVERHEAD + LONGEST_TAG
     ipv4, ipv6 = (header + UDP_HEADER + frame for header in (IPV4_HEADER, IPV6_HEADER))
     assert 1500 - ipv6 == TUNNEL_MTU
     assert 576 - ipv4 == SMALLEST

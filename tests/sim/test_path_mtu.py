@@ -12,7 +12,8 @@ from tests.sim.world import World
 from tunnel.constants import TUNNEL_MTU
 from tunnel.core.path_mtu import RUNGS, WATCH_INTERVAL
 from tunnel.wire.packet import parse_ip_header
-from tunnel.wire.transport import HEADER_LENGTH, SEGMENT_HEADER_LENGTH
+from tunnel.wire.train import TRAIN_OVERHEAD
+from tunnel.wire.transport import HEADER_LENGTH
 
 LARGEST = 1200
 """What 1280 bytes of IPv4 leave, by the sizes that are tried: 1200 with AEGIS, 1216 without."""
@@ -128,7 +129,7 @@ def test_a_check_is_as_large_as_a_segment_of_a_train(aegis: bool, tag: int) -> N
     assert world.wait_until_direct()
     world.net.run_for(5)
     sizes = {record[6] for record in world.net.trace.records if record[1] == SENT}
-    frame = 28 + HEADER_LENGTH + SEGMENT_HEADER_LENGTH + TUNNEL_MTU + tag
+    frame = 28 + HEADER_LENGTH + TRAIN_OVERHEAD + TUNNEL_MTU + tag
     assert sorted(sizes)[-2:] == [frame, frame + ENVELOPE], "direct and relayed"
 
 

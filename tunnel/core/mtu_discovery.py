@@ -11,7 +11,8 @@ from tunnel.core.traversal import Traversal, TraversalState
 from tunnel.wire.check import Ping, Pong
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.relay import RELAY_HEADER_LENGTH
-from tunnel.wire.transport import HEADER_LENGTH, SEGMENT_HEADER_LENGTH
+from tunnel.wire.train import TRAIN_OVERHEAD
+from tunnel.wire.transport import HEADER_LENGTH
 
 UDP_HEADER = 8
 IPV4_HEADER, IPV6_HEADER = 20, 40
@@ -57,7 +58,7 @@ class MtuDiscovery:
     ) -> None:
         """ICMP says that IP packets of more than `mtu` bytes cannot pass on the way to `via`.
         Frames end in `tag_length` bytes of tag."""
-        overhead = UDP_HEADER + HEADER_LENGTH + SEGMENT_HEADER_LENGTH + tag_length
+        overhead = UDP_HEADER + HEADER_LENGTH + TRAIN_OVERHEAD + tag_length
         overhead += IPV6_HEADER if via.is_ipv6 else IPV4_HEADER
         overhead += RELAY_HEADER_LENGTH if path.endpoint == RELAYED else 0
         path.mtu.suggest(mtu - overhead, now)
@@ -71,7 +72,7 @@ class MtuDiscovery:
                 transaction = draw_number(self._random_bytes)
                 path.mtu.note_sent(transaction, size)
                 # What passes alone must pass in a train as well.
-                ping = Ping(transaction, size + SEGMENT_HEADER_LENGTH)
+                ping = Ping(transaction, size + TRAIN_OVERHEAD)
                 checks.append(Outgoing(path.endpoint, ping.pack(), path.local))
         return checks
 

@@ -53,10 +53,6 @@ from tunnel.wire.check import (
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.packet import parse_ip_header
 
-KEEPALIVE_PAYLOAD = b""
-SECOND_SOCKET = 1
-"""``Transmit.local`` of the socket on which mapping lifetimes are measured."""
-
 
 class Node:
     def __init__(

@@ -8,6 +8,7 @@ one through `Node.receive_datagrams`, which is the specification.
 from __future__ import annotations
 
 from tunnel.core.node import Node
+from tunnel.core.outbound import FIRST_IP
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.dataplane.merging import MOST, Merger
@@ -28,7 +29,6 @@ from tunnel.wire.virtio import GSO_UDP, NO_VIRTIO, VIRTIO, VIRTIO_LENGTH
 
 RECEIVE_BUDGET = 16
 """Arrivals a turn, each up to 64 KiB: a millisecond."""
-FIRST_PACKET = 0x40
 
 
 class Ingress:
@@ -130,7 +130,7 @@ class Ingress:
         opener = self._opener
         kind = opener.opened[at]
         try:
-            if kind >= FIRST_PACKET:
+            if kind >= FIRST_IP:
                 self._deliver_bundle(peer, at, at + length, now)
             elif kind == TRAIN:
                 begin, end = opener.finish_train(place, frames, at, length)

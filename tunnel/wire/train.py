@@ -39,7 +39,8 @@ from tunnel.wire.segment import (
 
 TRAIN = 0x30
 TRAIN_OVERHEAD = 4
-"""Bytes by which a segment's payload is longer than the packet it stands for."""
+"""Bytes by which a segment's payload is longer than the packet it stands for. A path's MTU is
+probed with as many more (`core.mtu_discovery`)."""
 MAX_SEGMENTS = 256
 LEFT = 0x80
 """In a packet's first byte: its checksum is left."""

@@ -26,9 +26,6 @@ LONGEST_TAG = 32
 TRANSPORT_MINIMUM = HEADER_LENGTH + TAG_LENGTH
 """Bytes by which a frame is longer than its payload, at least."""
 
-SEGMENT_HEADER_LENGTH = 4
-"""Bytes by which the payload of a frame in a train is longer than the packet that its segment makes
-with the headers: kind, last place and segment size."""
 
 _PLACE = 1
 
