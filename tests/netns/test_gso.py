@@ -65,8 +65,51 @@ def transfer(
     *,
     has_ecn: bool = False,
 ) -> None:
-    """A megabyte by TCP, in writes of many sizes, and the end with the last of them; with ECN it
-    meets congestion once."""
+    """A megabyte by TCP, in writes of many sizes; with ECN it meets congestion once."""
+    client, server = connect(conversation, version, option)
+    content = Random(1).randbytes(1_000_000)
+    sent, received = 0, bytearray()
+
+    def has_arrived() -> bool:
+        receive_into(received, server)
+        return len(received) >= sent
+
+    for size in (1, 5000, 60_001, 2803, 100_000, 7777, 20_000, 100_000):
+        conversation.mark_congestion = has_ecn and size == 20_000
+        client.sendall(content[sent : sent + size])
+        sent += size
+        conversation.pump(has_arrived)
+        if has_ecn and size == 20_000:
+            # The next data then says that the sender has heard of it.
+            conversation.pump(lambda: bool(flags_of(conversation.answers[-1]) & ECE))
+    client.sendall(content[sent:])
+    sent = len(content)
+    conversation.pump(has_arrived)
+    assert received == content
+
+
+def transfer_to_the_end(conversation: Conversation, version: int) -> None:
+    """5000 bytes leave together with the connection's end: both wait for an acknowledgement of as
+    much as may be under way at first (RFC 6928: ten segments), and this lets at least four go."""
+    client, server = connect(conversation, version)
+    window = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) * 10
+    content, received = Random(1).randbytes(window + 5000), bytearray()
+    client.sendall(content[:window])
+    client.sendall(content[window:])
+    client.shutdown(socket.SHUT_WR)
+
+    def has_arrived() -> bool:
+        receive_into(received, server)
+        return len(received) == len(content)
+
+    conversation.pump(has_arrived)
+    assert received == content
+
+
+def connect(
+    conversation: Conversation, version: int, option: tuple[int, int, bytes] | None = None
+) -> tuple[socket.socket, socket.socket]:
+    """A client on the recorded side and the server's socket for it; neither blocks."""
     listener = conversation.socket(1, version, socket.SOCK_STREAM)
     listener.listen()
     client = conversation.socket(0, version, socket.SOCK_STREAM)
@@ -82,34 +125,18 @@ def transfer(
             accepted.append(listener.accept()[0])
         except BlockingIOError:
             return False
-        accepted[0].setblocking(False)
         return True
 
     conversation.pump(is_accepted)
-    content = Random(1).randbytes(1_000_000)
-    sent, received = 0, bytearray()
+    accepted[0].setblocking(False)
+    return client, accepted[0]
 
-    def has_arrived() -> bool:
-        try:
-            received.extend(accepted[0].recv(1_000_000))
-        except BlockingIOError:
-            return False
-        return len(received) >= sent
 
-    for size in (1, 5000, 60_001, 2803, 100_000, 7777, 20_000, 100_000):
-        conversation.mark_congestion = has_ecn and size == 20_000
-        client.sendall(content[sent : sent + size])
-        sent += size
-        conversation.pump(has_arrived)
-        if has_ecn and size == 20_000:
-            # The next data then says that the sender has heard of it.
-            conversation.pump(lambda: bool(flags_of(conversation.answers[-1]) & ECE))
-    # More than may be under way at once: the end joins what has to wait.
-    client.sendall(content[sent:])
-    client.shutdown(socket.SHUT_WR)
-    sent = len(content)
-    conversation.pump(has_arrived)
-    assert received == content
+def receive_into(received: bytearray, server: socket.socket) -> None:
+    try:
+        received += server.recv(1_000_000)
+    except BlockingIOError:
+        return
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -119,6 +146,7 @@ def test_tcp(in_namespaces: InNamespaces, version: int, timestamps: int, ecn: in
     def check() -> None:
         conversation = Conversation({"ipv4/tcp_timestamps": timestamps, "ipv4/tcp_ecn": ecn})
         transfer(conversation, version, has_ecn=bool(ecn))
+        transfer_to_the_end(conversation, version)
         recorded = superpackets_of(conversation)
         flags = [flags_of(packet) for _, packet in recorded]
         assert len(recorded) > 5
