@@ -50,10 +50,10 @@ LAYERS = {
         urllib.parse""",
     ),
     "noise": layer(
-        "wire constants errors", "nacl hashlib hmac struct typing collections dataclasses"
+        "wire constants errors", "nacl hashlib hmac mmap struct typing collections dataclasses"
     ),
     "core": layer("wire noise constants errors", PURE - {"hashlib", "hmac", "json"}),
-    "dataplane": layer("wire constants errors", "struct array typing collections dataclasses"),
+    "dataplane": layer("wire constants errors", "struct array mmap typing collections dataclasses"),
     "drivers": layer("wire noise core dataplane config constants errors", None),
     "config": layer(
         "core noise wire constants errors", PURE | words("difflib pathlib sys tomli tomllib")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from mmap import mmap
 from typing import Any, Protocol
 
 
@@ -27,6 +28,8 @@ class Aead(Protocol):
 
 Direction = tuple[Aead, Any]
 """A cipher, and a pointer to the key for one direction of a keypair."""
-Pointer = Callable[[bytearray], Any]
+Area = bytearray | mmap
+"""Memory that stays where it is. An mmap takes room only where it has been used."""
+Pointer = Callable[[Area], Any]
 """What makes a pointer to a buffer's first byte, to which offsets can be added. It keeps the buffer
 alive, and its length as it is; what is made of it by adding does not."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from struct import Struct
 
+from tunnel.dataplane.aead import Area
 from tunnel.wire.train import MAX_SEGMENTS
 from tunnel.wire.transport import HEADER_LENGTH
 
@@ -51,6 +52,6 @@ class Headers:
         together = self.of_train(first).to_bytes(self._length, "little")
         self._apart.pack_into(frames, 0, *self._together.unpack(together))
 
-    def take(self, area: bytearray, offset: int) -> bytes:
+    def take(self, area: Area, offset: int) -> bytes:
         """Those from `offset` on, one behind the other."""
         return b"".join(self._apart.unpack_from(area, offset))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from struct import Struct
 
+from tunnel.dataplane.aead import Area
 from tunnel.dataplane.sealing import LARGEST_PACKET, keep
 from tunnel.wire.segment import UDP
 from tunnel.wire.train import LEFT
@@ -30,7 +31,7 @@ _WHOLE = 0x40
 
 
 class Merger:
-    def __init__(self, opened: bytearray) -> None:
+    def __init__(self, opened: Area) -> None:
         """`opened`: where the bundles are; it keeps its length."""
         self._opened = opened
         self._shapes: dict[tuple[int, int, int], Struct] = {}
@@ -80,7 +81,7 @@ class Merger:
         return keep(self._shapes, shape, Struct("=" + f"{headers}{size}s" * count))
 
 
-def _lengthen(opened: bytearray, at: int, around: int, more: int) -> None:
+def _lengthen(opened: Area, at: int, around: int, more: int) -> None:
     """By so many bytes: the IP and UDP headers of a packet, and the sums that hold their lengths
     (RFC 1624). 2 µs; `cut_headers` does the same for any headers in 6."""
     if around == 28:
@@ -98,7 +99,7 @@ def _lengthen(opened: bytearray, at: int, around: int, more: int) -> None:
     opened[udp + 6 : udp + 8] = ((left + more - 1) % 0xFFFF + 1).to_bytes(2, "big")
 
 
-def _add(opened: bytearray, at: int, more: int) -> None:
+def _add(opened: Area, at: int, more: int) -> None:
     length = (opened[at] << 8 | opened[at + 1]) + more
     opened[at : at + 2] = length.to_bytes(2, "big")
 

@@ -23,10 +23,11 @@ Nothing of what was opened may be used before the replay window has taken the co
 
 from __future__ import annotations
 
+from mmap import mmap
 from struct import Struct
 from typing import Any, NamedTuple
 
-from tunnel.dataplane.aead import Direction, Pointer
+from tunnel.dataplane.aead import Area, Direction, Pointer
 from tunnel.dataplane.headers import Headers
 from tunnel.dataplane.sealing import LARGEST_PACKET, keep
 from tunnel.errors import Malformed
@@ -81,10 +82,10 @@ class Run(NamedTuple):
 class Opener:
     """Buffers and pointers for all peers: what is opened is overwritten by the next call."""
 
-    def __init__(self, area: bytearray, pointer: Pointer) -> None:
+    def __init__(self, area: Area, pointer: Pointer) -> None:
         """`area`: where datagrams arrive."""
         self._area = area
-        self.opened = bytearray(START + max(LARGEST_PACKET * 2, len(area)))
+        self.opened = mmap(-1, START + max(LARGEST_PACKET * 2, len(area)))
         self.view = memoryview(self.opened)
         self._area_pointer = pointer(area)
         self._opened_pointer = pointer(self.opened)

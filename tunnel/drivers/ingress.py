@@ -184,7 +184,7 @@ class Ingress:
         offset, stride, size, length, source = datagrams
         stop = offset + length
         starts = range(offset + begin * stride, offset + end * stride, stride)
-        copies = [bytes(AREA[at : min(at + size, stop)]) for at in starts]
+        copies = [AREA[at : min(at + size, stop)] for at in starts]
         self._take_plainly(copies, source, local, now)
 
     def _take_plainly(self, copies: list[bytes], source: Endpoint, local: int, now: float) -> None:

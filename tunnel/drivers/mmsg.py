@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import struct
+from mmap import mmap
 from typing import Any, Literal
 
 MESSAGES = 64
@@ -57,7 +58,7 @@ class Incoming:
 
     def __init__(
         self,
-        area: bytearray,
+        area: bytearray | mmap,
         count: int,
         width: int,
         stride: int,
@@ -86,7 +87,7 @@ class Incoming:
         self._headers = memoryview(headers)
         # A call leaves the lengths of what it wrote, and only those of control messages differ.
         self._fresh = bytes(headers) if has_control else b""
-        self._arguments = (messages, count, 0, None)
+        self._messages = messages
         self.lengths = _column(headers, _SIZE, _Message.length.offset, "I")
         """Bytes of each datagram."""
         self.flags = _column(headers, _SIZE, _Message.flags.offset, "I")
@@ -96,11 +97,12 @@ class Incoming:
         self.control_numbers = _column(control, _CONTROL, _CMSG_HEADER, "I")
         """What the first control message says, if it is a C int."""
 
-    def receive(self, file: int) -> int:
-        """How many datagrams have been received without waiting. Raises OSError."""
+    def receive(self, file: int, most: int) -> int:
+        """How many datagrams have been received without waiting, of `most`, which is `count` at
+        most. Raises OSError."""
         if self._fresh:
             self._headers[:] = self._fresh
-        count: int = self._call(file, *self._arguments)
+        count: int = self._call(file, self._messages, min(most, self.count), 0, None)
         if count < 0:
             if ctypes.get_errno() == errno.EAGAIN:
                 return 0
@@ -111,6 +113,14 @@ class Incoming:
         """The source of datagram i, a ``sockaddr``."""
         length = self._name_length
         return bytes(self._names[i * length : (i + 1) * length])
+
+    def names(self, count: int) -> list[bytes]:
+        """The sources of the first `count`. Of 64 from one source: 1 µs; `name` of each, 12."""
+        length = self._name_length
+        together, first = bytes(self._names[: count * length]), self.name(0)
+        if together == first * count:
+            return [first] * count
+        return [self.name(i) for i in range(count)]
 
 
 class Outgoing:
@@ -174,7 +184,7 @@ def _last_error() -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def _address(buffer: bytearray) -> int:
+def _address(buffer: bytearray | mmap) -> int:
     """Where it is, as long as it keeps its length."""
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 

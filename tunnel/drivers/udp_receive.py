@@ -20,6 +20,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from functools import cache
+from mmap import mmap
 from typing import ClassVar
 
 from tunnel.drivers.mmsg import Incoming
@@ -31,13 +32,15 @@ from tunnel.wire.endpoint import Endpoint
 log = logging.getLogger(__name__)
 
 SLACK = 4096
-_TRAINS, _TRAIN = 8, 65_536
-"""What UDP_GRO put together: how many at a time, and bytes each. More would leave the processor's
-second-level cache before they are read: 16 were slower than 1."""
-_SINGLES, _SINGLE = 40, 9_216
-"""Datagrams by themselves. Bytes: the largest MTU of usual networks, and some."""
-AREA = bytearray(max(_TRAINS * (_TRAIN + SLACK), _SINGLES * (_SINGLE + SLACK)))
-"""Where all sockets receive. The SLACK bytes after an arrival may be written to."""
+_TRAIN, _SINGLE = 65_536, 9_216
+"""Bytes for what UDP_GRO put together; for a datagram where there is no UDP_GRO, the largest MTU of
+usual networks, and some."""
+_TRAINS, _SINGLES = 8, 128
+"""How many at a time. More trains would leave the processor's second-level cache before they are
+read: 16 were slower than 1. As many datagrams by themselves as there can be in a train."""
+AREA = mmap(-1, _SINGLES * (_TRAIN + SLACK))
+"""Where all sockets receive. The SLACK bytes after an arrival may be written to. 4 MiB, of which
+only those pages are ever in memory that something was received to: a bytearray would take all."""
 _ALL = memoryview(AREA)
 _WHOLE = [_ALL[:_TRAIN]]
 
@@ -65,6 +68,8 @@ class Receiver:
         self._failures = failures
         self._slots = _make_slots(has_gro, addresses.raw_length)
         self._has_gro = has_gro
+        self._most = _TRAINS if has_gro else _SINGLES
+        """Asked for by the next system call."""
         self._arrivals: list[Arrival] = []
         """Received and not taken yet, the next one last."""
         self._is_drained = False
@@ -127,20 +132,23 @@ class Receiver:
         slots = self._slots
         if slots is None:
             return self._receive_one()
-        count = slots.receive(self._socket.fileno())
+        count = slots.receive(self._socket.fileno(), self._most)
+        self._is_drained = count < self._most
         if self._has_gro:
             self._note_trains(slots, count)
         else:
             self._note_singles(slots, count)
-        self._is_drained = count < slots.count
         return count > 0
 
     def _note_trains(self, slots: Incoming, count: int) -> None:
-        if count > 1 and not any(slots.control_lengths[:count]):
+        if not any(slots.control_lengths[:count]):
             # UDP_GRO found nothing to put together: no interface on the way does it. As one arrival
             # the frames of a train are opened together: 0.74 Gbit/s there instead of 0.20.
+            if count == self._most:
+                self._most = min(2 * count, _SINGLES)
             self._note_singles(slots, count)
             return
+        self._most = _TRAINS
         for i in range(count - 1, -1, -1):
             if slots.flags[i] & _CUT:
                 self._failures.counts["MSG_TRUNC"] += 1
@@ -156,11 +164,13 @@ class Receiver:
             self._arrivals.append((0, slots.stride, length, length, source))
             return
         lengths = slots.lengths[:count].tolist()
-        for i, flags in enumerate(slots.flags[:count].tolist()):
-            if flags & _CUT:
-                self._failures.counts["MSG_TRUNC"] += 1
-                lengths[i] = -1  # belongs to none of its neighbours
-        names = [slots.name(i) for i in range(count)]
+        all_flags = slots.flags[:count].tolist()
+        if any(all_flags):
+            for i, flags in enumerate(all_flags):
+                if flags & _CUT:
+                    self._failures.counts["MSG_TRUNC"] += 1
+                    lengths[i] = -1  # belongs to none of its neighbours
+        names = slots.names(count)
         stride, i = slots.stride, 0
         while i < count:
             first, size, name = i, lengths[i], names[i]
@@ -194,16 +204,16 @@ def copy_datagrams(arrival: Arrival) -> list[bytes]:
     if not length:
         return [b""]
     end = offset + length
-    return [bytes(_ALL[at : min(at + size, end)]) for at in range(offset, end, stride)]
+    return [AREA[at : min(at + size, end)] for at in range(offset, end, stride)]
 
 
 @cache
 def _make_slots(has_gro: bool, name_length: int) -> Incoming | None:
     """For all sockets of a kind. None: the system has no recvmmsg."""
-    count, width = (_TRAINS, _TRAIN) if has_gro else (_SINGLES, _SINGLE)
+    width = _TRAIN if has_gro else _SINGLE
     try:
-        slots = Incoming(AREA, count, width, width + SLACK, name_length, has_control=has_gro)
-        slots.receive(-1)
+        slots = Incoming(AREA, _SINGLES, width, width + SLACK, name_length, has_control=has_gro)
+        slots.receive(-1, 1)
     except OSError as error:
         if error.errno == errno.ENOSYS:
             log.info("receiving datagrams one by one: %s", error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any, NamedTuple
 
 # Importing this runs sodium_init, without which the generic AES code stays chosen, silently.
@@ -63,7 +64,7 @@ class DirectAead:
         """`key` as these functions take it. It keeps the bytes alive."""
         return self.ffi.from_buffer("unsigned char[]", key)
 
-    def pointer(self, buffer: bytearray | memoryview) -> Any:
+    def pointer(self, buffer: bytearray | mmap | memoryview) -> Any:
         """The address of `buffer`, which must be writable: pointers are made of it by adding.
 
         Only this object keeps the buffer alive, and in place; what is added to it does not. A
@@ -79,7 +80,7 @@ class DirectKey(NamedTuple):
     key: Any
 
 
-def make_pointer(buffer: bytearray) -> Any:
+def make_pointer(buffer: bytearray | mmap) -> Any:
     """As `DirectAead.pointer`, for all ciphers; None where none has direct functions."""
     if _sodium is None:
         return None
