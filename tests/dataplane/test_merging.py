@@ -73,6 +73,80 @@ def test_no_more_than_the_kernel_takes() -> None:
     assert check(bundle) == [64, 64, 22]
 
 
+def laid_out(bundles: list[bytes], gap: int) -> bytearray:
+    return bytearray(START) + bytearray(gap).join(map(bytearray, bundles)) + bytearray(START)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(
+    ("each", "size", "given", "taken"),
+    [
+        (14, 64, 40, 4),  # 64 at most
+        (14, 64, 3, 3),
+        (1, 1300, 60, 50),  # 64 KiB at most
+        (1, 1300, 3, 3),
+        (1, 1300, 2, None),  # fewer than LEAST
+        (33, 20, 2, None),  # one bundle alone is for `merge`
+        (14, 64, 1, None),
+    ],
+)
+def test_bundles_of_one_flow(
+    version: int, each: int, size: int, given: int, taken: int | None
+) -> None:
+    packets = [datagram(bytes([i % 251]) * size, version, i) for i in range(each * given)]
+    bundles = [b"".join(packets[i : i + each]) for i in range(0, len(packets), each)]
+    length, gap = len(bundles[0]), 48
+    opened = laid_out(bundles, gap)
+    before = bytes(opened)
+    merged = Merger(opened).merge_bundles(START, length, length + gap, given)
+    if taken is None:
+        assert (merged, opened) == (None, before)
+        return
+    assert merged is not None
+    begin, stop, count, number = merged
+    assert (count, number) == (taken * each, taken)
+    cut = cut_superpacket(opened[begin : begin + VIRTIO_LENGTH], opened[begin + 10 : stop])
+    assert cut == split_bundle(b"".join(packets[:count]))
+    end = START + taken * (length + gap) - gap
+    assert stop <= end
+    assert opened[end:] == before[end:]
+
+
+def test_bundles_that_are_not_alike_are_left_alone() -> None:
+    base = datagram(b"x" * 64)
+    length = 3 * len(base)
+    for at in (0, 1, 2, 3, 6, 7, 8, 9, 12, 19, 20, 23, 24, 25):
+        for which in range(6):
+            packets = [bytearray(base) for _ in range(6)]
+            packets[which][at] ^= 4
+            bundles = [b"".join(packets[:3]), b"".join(packets[3:])]
+            opened = laid_out(bundles, 48)
+            before = bytes(opened)
+            assert Merger(opened).merge_bundles(START, length, length + 48, 2) is None, (at, which)
+            assert opened == before
+    opened = laid_out([base * 3 + b"\0" * 9] * 2, 48)
+    assert Merger(opened).merge_bundles(START, length + 9, length + 57, 2) is None, "padded"
+
+
+@given(
+    st.sampled_from([4, 6]), st.integers(1, 70), st.integers(1, 70), st.integers(1, 70),
+    st.integers(1, 60),
+)  # fmt: skip
+def test_any_bundles(version: int, each: int, size: int, given: int, gap: int) -> None:
+    bundle = b"".join(datagram(bytes([i]) * size, version, i) for i in range(each))
+    opened = laid_out([bundle] * given, gap)
+    merged = Merger(opened).merge_bundles(START, len(bundle), len(bundle) + gap, given)
+    if merged is None:
+        assert given == 1 or each > 32 or each * given < LEAST
+        return
+    begin, stop, count, number = merged
+    assert number == min(given, 64 // each)
+    cut = cut_superpacket(opened[begin : begin + VIRTIO_LENGTH], opened[begin + 10 : stop])
+    packets = split_bundle(bundle)
+    assert list(map(without_number, cut)) == list(map(without_number, packets * number))
+    assert count == len(cut)
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_flows_by_turns_are_not_merged(version: int) -> None:
     one, other = datagram(b"x" * 64, version), bytearray(datagram(b"y" * 64, version))

@@ -189,7 +189,7 @@ def test_bundles(bundles: list[bytes], cipher: Cipher, receiver: int, counter: i
     at, expected = 0, b""
     for number, bundle in enumerate(bundles, counter):
         sealer.bundle[: len(bundle)] = bundle
-        at = sealer.seal_bundle(guard.direction, receiver, number, len(bundle), at)
+        at = sealer.seal_bundle(guard.direction, receiver, number, 0, len(bundle), at)
         expected += cipher.seal(0, number, bundle, receiver)
         assert at == len(expected)
     assert sealer.sealed[:at] == expected
@@ -201,7 +201,7 @@ def test_the_longest_bundle(cipher: Cipher) -> None:
     sealer = Sealer(guard.pointer)
     bundle = Random(1).randbytes(LARGEST_PACKET)
     sealer.bundle[:] = bundle
-    end = sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, LARGEST_PACKET, 0)
+    end = sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, 0, LARGEST_PACKET, 0)
     assert sealer.sealed[:end] == cipher.seal(0, COUNTER, bundle)
 
 
@@ -212,7 +212,7 @@ def test_a_bundle_that_does_not_fit(length: int, at: int) -> None:
     guard = Guard(CHACHA)
     sealer = Sealer(guard.pointer)
     with pytest.raises(ValueError, match=f"a bundle of {length} bytes at {at}"):
-        sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, length, at)
+        sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, 0, length, at)
 
 
 @given(superpackets(most=4), st.binary(max_size=3000), ciphers)
@@ -225,5 +225,5 @@ def test_a_bundle_and_a_train_side_by_side(
     sealer.bundle[: len(bundle)] = bundle
     trains = seal(sealer, guard.direction, superpacket)
     assert b"".join(trains) == b"".join(expected(cipher, superpacket))
-    end = sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, len(bundle), 0)
+    end = sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, 0, len(bundle), 0)
     assert sealer.sealed[:end] == cipher.seal(0, COUNTER, bundle)

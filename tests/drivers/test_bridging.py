@@ -95,8 +95,58 @@ def test_small_packets_are_bundled_and_merged(bridged: Bridged) -> None:
     assert len(datagrams_of(transmits[0])) == 7
     arrive(bridged, transmits)
     assert normal(bridged.interfaces["b"].received) == normal(cut(given))
-    assert bridged.interfaces["b"].writes == 7
+    assert bridged.interfaces["b"].writes == 3  # of 16 to a frame: four frames, two, and the last
     assert bridged.peer("b").counters.rx_packets == 100
+
+
+def test_a_turn_of_full_packets_is_sealed_at_once_and_merged(bridged: Bridged) -> None:
+    given = [from_kernel(Superpacket(6, UDP, 1300, bytes([i]) * 1300), bridged) for i in range(60)]
+    transmits = bridged.send(given)
+    assert [len(datagrams_of(t)) > 45 for t in transmits] == [True, False], "64 KiB and the others"
+    arrive(bridged, transmits)
+    assert bridged.interfaces["b"].received == cut(given)
+    assert bridged.interfaces["b"].writes == 2
+
+
+runs_of_packets = st.tuples(
+    st.sampled_from([4, 6]), st.sampled_from([0, 9, 64, 64, 700, 1300]), st.integers(1, 150)
+)
+
+
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(runs_of_packets, max_size=5), st.booleans(), st.integers(0, 2))
+def test_all_small_packets_arrive(
+    bridged: Bridged, runs: list[tuple[int, int, int]], has_others: bool, gap: int
+) -> None:
+    """Of few flows and in any number, some of them with another hop limit or for nobody."""
+    given = [
+        from_kernel(Superpacket(version, UDP, 1400, bytes([i]) * size), bridged)
+        for version, size, count in runs
+        for i in range(count)
+    ]
+    if has_others:
+        for i in range(7, len(given), 9):
+            virtio, packet = given[i]
+            given[i] = virtio, with_hop_limit(packet, 9)
+    received = bridged.interfaces["b"].received
+    received.clear()
+    before = bridged.peer("b").counters.rx_packets
+    arrive(bridged, bridged.send(given), gap)
+    assert normal(received) == normal(cut(given))
+    assert bridged.peer("b").counters.rx_packets == before + len(given)
+
+
+def with_hop_limit(packet: bytes, limit: int) -> bytes:
+    changed = bytearray(packet)
+    if packet[0] >> 4 == 6:
+        changed[7] = limit
+        return bytes(changed)
+    changed[8] = limit
+    changed[10:12] = b"\0\0"
+    changed[10:12] = checksum(changed[:20]).to_bytes(2, "big")
+    return bytes(changed)
 
 
 def test_an_acknowledgement_rides(bridged: Bridged) -> None:

@@ -58,23 +58,19 @@ class Arrivals:
         """Whether an envelope of that channel from there is our server's."""
         return self._link.is_server(source, local) and self._peers.has_channel(channel)
 
-    def accept(
-        self,
-        arrival: Arrival,
-        counter: int,
-        frames: int,
-        size: int,
-        source: Endpoint,
-        local: int,
-        now: float,
-    ) -> bool:
-        """Frames with counters from `counter` on, `size` bytes in all, have opened. False: some of
-        them have been opened before, or are too old; then nothing has changed."""
-        peer, keypair = arrival.peer, arrival.keypair
-        if not peer.session.accept_run(keypair, counter, frames):
-            return False
-        self._inbound.note_frames(peer, keypair.local_index, counter, source, now, size, local)
-        return True
+    def accept(self, arrival: Arrival, counter: int, frames: int) -> bool:
+        """Frames with counters from `counter` on have opened. False: some of them have been opened
+        before, or are too old; then nothing has changed. Else `note` them before anything else is
+        accepted."""
+        return arrival.peer.session.accept_run(arrival.keypair, counter, frames)
+
+    def note(
+        self, arrival: Arrival, counter: int, size: int, source: Endpoint, local: int, now: float
+    ) -> None:
+        """What follows from accepted frames, `size` bytes in all. Packets can be delivered before,
+        other payloads can't."""
+        peer, receiver = arrival.peer, arrival.keypair.local_index
+        self._inbound.note_frames(peer, receiver, counter, source, now, size, local)
 
     def count_duplicates(self, arrival: Arrival, counter: int, frames: int) -> bool:
         """After `accept` refused authentic frames: True, and they are counted, if not one of them

@@ -7,7 +7,6 @@ take the way of all packets, `Node.send_packets`.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -74,12 +73,10 @@ class Departures:
         peer.note_activity(now)
         return Departure(peer, *reserved, endpoints)
 
-    def address(self, departure: Departure, data: Buffer, size: int, now: float) -> list[Transmit]:
+    def address(self, departure: Departure, data: Buffer, size: int) -> list[Transmit]:
         """Frames sealed with that leave, each `size` bytes but the last, by the ways there are.
-        `data` is borrowed: send it before anything else is sealed."""
+        `data` is borrowed: send it before anything else is sealed. Then `keep` it."""
         peer, endpoints = departure.peer, departure.endpoints
-        if len(data) <= MOST_KEPT * size:
-            _keep(peer.recent, data, size, now)
         transmits = []
         for endpoint in endpoints:
             if endpoint == RELAYED:
@@ -89,11 +86,13 @@ class Departures:
                 transmits.append(Transmit(data, endpoint, size, local))
         return transmits
 
+    def keep(self, departure: Departure, data: Buffer, size: int, now: float) -> None:
+        """The frames have been sent; they may have to be sent again."""
+        if len(data) <= MOST_KEPT * size:
+            recent = departure.peer.recent
+            for start in range(0, len(data), size):
+                recent.append((now, bytes(data[start : start + size])))
+
     def note_sent(self, peer: Peer, packets: int, size: int) -> None:
         peer.counters.tx_packets += packets
         peer.counters.tx_bytes += size
-
-
-def _keep(recent: deque[tuple[float, bytes]], data: Buffer, size: int, now: float) -> None:
-    for start in range(0, len(data), size):
-        recent.append((now, bytes(data[start : start + size])))

@@ -47,7 +47,7 @@ class Headers:
         """That begins with the header `first`."""
         return first * self._firsts + self._steps
 
-    def put_train(self, frames: bytearray, first: int) -> None:
+    def put_train(self, frames: Area, first: int) -> None:
         """From the beginning of `frames` on."""
         together = self.of_train(first).to_bytes(self._length, "little")
         self._apart.pack_into(frames, 0, *self._together.unpack(together))

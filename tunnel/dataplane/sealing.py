@@ -20,6 +20,7 @@ copies, 4 the headers. A call of PyNaCl's own function a frame takes 220 µs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from mmap import mmap
 from struct import Struct
 from typing import Any, TypeVar
 
@@ -45,15 +46,15 @@ class Sealer:
     """One set of buffers, for all peers: what is returned is overwritten by the next call."""
 
     def __init__(self, pointer: Pointer) -> None:
-        self.source = bytearray(_BUNDLE + LARGEST_PACKET)
-        self.frames = bytearray(HEADER_LENGTH + LARGEST_PACKET + LONGEST_TAG)
+        self.source = mmap(-1, _BUNDLE + LARGEST_PACKET)
+        self.frames = mmap(-1, HEADER_LENGTH + LARGEST_PACKET + LONGEST_TAG)
         view = memoryview(self.source)
         self.packet = view[BASE : BASE + LARGEST_PACKET]
         """A packet of the TUN interface lies here."""
         self.with_virtio = view[BASE - VIRTIO_LENGTH : BASE + LARGEST_PACKET]
         """Read it, and the virtio header before it, into this."""
         self.bundle = view[_BUNDLE : _BUNDLE + LARGEST_PACKET]
-        """Put together here what goes into one frame."""
+        """Packets that go into frames, back to back."""
         self.sealed = memoryview(self.frames)
         self._source_pointer = pointer(self.source)
         self._frames_pointer = pointer(self.frames)
@@ -105,21 +106,21 @@ class Sealer:
         return last * stride + HEADER_LENGTH + rest + aead.tag_length
 
     def seal_bundle(
-        self, direction: Direction, receiver: int, counter: int, length: int, at: int
+        self, direction: Direction, receiver: int, counter: int, start: int, length: int, at: int
     ) -> int:
-        """One frame of the first `length` bytes of `bundle`, at byte `at` of `frames`; where it
-        ends. Raises ValueError if there is no room."""
+        """One frame of `length` bytes of `bundle`, from `start` on, at byte `at` of `frames`; where
+        it ends. Raises ValueError if there is no room."""
         aead, key = direction
         end = at + HEADER_LENGTH + length + aead.tag_length
         # C would not ask.
-        if length > LARGEST_PACKET or end > len(self.frames):
+        if start + length > LARGEST_PACKET or end > len(self.frames):
             raise ValueError(f"a bundle of {length} bytes at {at}")
         self._one.pack_into(self.frames, at, TRANSPORT | receiver << 32, counter)
         frame = self._frames_pointer + at
         aead.encrypt(
             frame + HEADER_LENGTH,
             aead.null,
-            self._bundle_pointer,
+            self._bundle_pointer + start,
             length,
             frame,
             aead.associated_length,

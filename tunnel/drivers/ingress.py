@@ -101,16 +101,21 @@ class Ingress:
             if length < 0:
                 return False
         total = (run.frames - 1) * size + last_length
-        if not self._arrivals.accept(arrival, run.counter, run.frames, total, source, local, now):
+        if not self._arrivals.accept(arrival, run.counter, run.frames):
             return self._arrivals.count_duplicates(arrival, run.counter, run.frames)
+        kind = self._opener.opened[START] if length else 0
+        has_packets = kind >= FIRST_IP or kind == TRAIN
+        if not has_packets:
+            self._arrivals.note(arrival, run.counter, total, source, local, now)
         if is_series:
             around = HEADER_LENGTH + arrival.key.aead.tag_length
-            for number in range(run.frames):
-                length = (size if number < run.frames - 1 else last_length) - around
-                self._deliver(arrival.peer, START + number * size, length, 0, 1, source, local, now)
+            self._deliver_series(arrival.peer, size, last_length, around, run, source, local, now)
         else:
             place, frames = run.place, run.frames
             self._deliver(arrival.peer, START, length, place, frames, source, local, now)
+        if has_packets:
+            # Noting is as much work as opening one frame: packets do not wait for it.
+            self._arrivals.note(arrival, run.counter, total, source, local, now)
         return True
 
     def _deliver(
@@ -143,6 +148,33 @@ class Ingress:
                     self._tun.write(packets)
         except (Malformed, AuthenticationFailed) as error:
             self._node.drops[str(error)] += 1
+
+    def _deliver_series(
+        self,
+        peer: Peer,
+        size: int,
+        last_length: int,
+        around: int,
+        run: Run,
+        source: Endpoint,
+        local: int,
+        now: float,
+    ) -> None:
+        """The payloads of frames that are no train, each `around` bytes shorter than its frame."""
+        whole = run.frames if last_length == size else run.frames - 1
+        number = 0
+        while number < run.frames:
+            at, length = START + number * size, (size if number < whole else last_length) - around
+            merged = None
+            if self._can_merge and number < whole and length:
+                merged = self._merger.merge_bundles(at, length, size, whole - number)
+            if merged is None:
+                self._deliver(peer, at, length, 0, 1, source, local, now)
+                number += 1
+            else:
+                begin, end, packets, bundles = merged
+                self._write(peer, begin, end, packets, now)
+                number += bundles
 
     def _deliver_bundle(self, peer: Peer, at: int, end: int, now: float) -> None:
         opener, can_merge = self._opener, self._can_merge

@@ -87,6 +87,7 @@ class Incoming:
         self._headers = memoryview(headers)
         # A call leaves the lengths of what it wrote, and only those of control messages differ.
         self._fresh = bytes(headers) if has_control else b""
+        self._used = 0
         self._messages = messages
         self.lengths = _column(headers, _SIZE, _Message.length.offset, "I")
         """Bytes of each datagram."""
@@ -100,9 +101,11 @@ class Incoming:
     def receive(self, file: int, most: int) -> int:
         """How many datagrams have been received without waiting, of `most`, which is `count` at
         most. Raises OSError."""
-        if self._fresh:
-            self._headers[:] = self._fresh
+        if self._fresh and self._used:
+            end = self._used * _SIZE
+            self._headers[:end] = self._fresh[:end]
         count: int = self._call(file, self._messages, min(most, self.count), 0, None)
+        self._used = max(0, count)
         if count < 0:
             if ctypes.get_errno() == errno.EAGAIN:
                 return 0
