@@ -13,7 +13,7 @@ from tests.dataplane.ciphers import AEGIS, CHACHA, CIPHERS, COUNTER, RECEIVER, C
 from tests.wire.messages import words
 from tests.wire.superpackets import TCP, UDP, Superpacket, superpackets
 from tunnel.dataplane.aead import Direction
-from tunnel.dataplane.sealing import BASE, LARGEST_PACKET, MAX_TABLES, Sealer, fit
+from tunnel.dataplane.sealing import BASE, GATHERINGS, LARGEST_PACKET, MAX_TABLES, Sealer, fit
 from tunnel.dataplane.train import TRAIN_LENGTH, TRAIN_SEGMENTS
 from tunnel.wire.train import TRAIN_OVERHEAD
 from tunnel.wire.transport import HEADER_LENGTH
@@ -188,8 +188,9 @@ def test_bundles(bundles: list[bytes], cipher: Cipher, receiver: int, counter: i
     sealer = Sealer(guard.pointer)
     at, expected = 0, b""
     for number, bundle in enumerate(bundles, counter):
-        sealer.bundle[: len(bundle)] = bundle
-        at = sealer.seal_bundle(guard.direction, receiver, number, 0, len(bundle), at)
+        gathering = sealer.gatherings[number % GATHERINGS]
+        gathering.view[: len(bundle)] = bundle
+        at = sealer.seal_bundle(guard.direction, receiver, number, gathering.start, len(bundle), at)
         expected += cipher.seal(0, number, bundle, receiver)
         assert at == len(expected)
     assert sealer.sealed[:at] == expected
@@ -199,9 +200,9 @@ def test_bundles(bundles: list[bytes], cipher: Cipher, receiver: int, counter: i
 def test_the_longest_bundle(cipher: Cipher) -> None:
     guard = Guard(cipher)
     sealer = Sealer(guard.pointer)
-    bundle = Random(1).randbytes(LARGEST_PACKET)
-    sealer.bundle[:] = bundle
-    end = sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, 0, LARGEST_PACKET, 0)
+    bundle, gathering = Random(1).randbytes(LARGEST_PACKET), sealer.gatherings[-1]
+    gathering.view[:] = bundle
+    end = sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, gathering.start, LARGEST_PACKET, 0)
     assert sealer.sealed[:end] == cipher.seal(0, COUNTER, bundle)
 
 
@@ -211,8 +212,9 @@ def test_the_longest_bundle(cipher: Cipher) -> None:
 def test_a_bundle_that_does_not_fit(length: int, at: int) -> None:
     guard = Guard(CHACHA)
     sealer = Sealer(guard.pointer)
+    start = sealer.gatherings[-1].start
     with pytest.raises(ValueError, match=f"a bundle of {length} bytes at {at}"):
-        sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, 0, length, at)
+        sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, start, length, at)
 
 
 @given(superpackets(most=4), st.binary(max_size=3000), ciphers)
@@ -222,8 +224,9 @@ def test_a_bundle_and_a_train_side_by_side(
     """Packets gathered for a bundle are not touched by a train that is sealed meanwhile."""
     guard = Guard(cipher)
     sealer = Sealer(guard.pointer)
-    sealer.bundle[: len(bundle)] = bundle
+    gathering = sealer.gatherings[0]
+    gathering.view[: len(bundle)] = bundle
     trains = seal(sealer, guard.direction, superpacket)
     assert b"".join(trains) == b"".join(expected(cipher, superpacket))
-    end = sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, 0, len(bundle), 0)
+    end = sealer.seal_bundle(guard.direction, RECEIVER, COUNTER, gathering.start, len(bundle), 0)
     assert sealer.sealed[:end] == cipher.seal(0, COUNTER, bundle)

@@ -91,31 +91,41 @@ class Socket:
 
 
 class Bridged:
-    """Node a, whose interface packets leave by; and node b."""
+    """Node a, whose interface packets leave by; node b, and maybe `others`."""
 
     def __init__(
-        self, monkeypatch: Any, *, relayed: bool = False, aegis: bool = True, **interface: bool
+        self,
+        monkeypatch: Any,
+        *,
+        relayed: bool = False,
+        aegis: bool = True,
+        others: str = "",
+        **interface: bool,
     ) -> None:
+        self.names = "ab" + others
         self.world = World()
         self.world.without_aegis = set() if aegis else {"a"}
-        for name in "ab":
+        for name in self.names:
             self.world.add_node(name)
-        assert self.world.wait_until_direct()
+        for name in self.names[1:]:
+            assert self.world.wait_until_direct("a", name)
         self.world.net.run_for(5)
         self.now: float = self.world.net.now
         monkeypatch.setattr("tunnel.drivers.egress.clock.now", lambda: self.now)
-        self.nodes = {name: self.world.node(name) for name in "ab"}
-        self.interfaces = {name: Interface(**interface) for name in "ab"}
-        self.loops = {name: Loop(self.nodes[name]) for name in "ab"}
+        self.nodes = {name: self.world.node(name) for name in self.names}
+        self.interfaces = {name: Interface(**interface) for name in self.names}
+        self.loops = {name: Loop(self.nodes[name]) for name in self.names}
         self._egress: dict[str, Egress] = {}
         self._ingress: dict[str, Ingress] = {}
-        for name in "ab":
+        for name in self.names:
             parts: Any = self.nodes[name], self.interfaces[name], self.loops[name]
             self._egress[name] = Egress(*parts)
             self._ingress[name] = Ingress(*parts)
-        for name in "ab":  # What is sent when traffic begins is not to be among the frames.
-            self.peer(name).note_activity(self.now)
-            self.peer(name).note_large(self.now)
+        # What is sent when traffic begins is not to be among the frames.
+        pairs = [("a", name) for name in self.names[1:]]
+        for name, other in pairs + [(other, name) for name, other in pairs]:
+            self.world.peer(name, other).note_activity(self.now)
+            self.world.peer(name, other).note_large(self.now)
             self.nodes[name].datagrams_to_send(self.now)
         best = self.peer("b").traversal.best
         assert best is not None
@@ -144,9 +154,19 @@ class Bridged:
         sent, self.loops["a"].sent = self.loops["a"].sent, []
         return sent
 
-    def receive(self, arrivals: Sequence[tuple[Sequence[bytes], Endpoint]], gap: int = 0) -> None:
+    def receive(
+        self, arrivals: Sequence[tuple[Sequence[bytes], Endpoint]], gap: int = 0, name: str = "b"
+    ) -> None:
         socket: Any = Socket(arrivals, gap)
-        self._ingress["b"].read_socket(0, socket, self.now)
+        self._ingress[name].read_socket(0, socket, self.now)
+
+    def deliver(self, transmits: Sequence[Transmit]) -> None:
+        """To those of the nodes that they are for."""
+        for name in self.names[1:]:
+            best = self.world.peer("a", name).traversal.best
+            assert best is not None
+            theirs = [datagrams_of(t) for t in transmits if t.endpoint == best.endpoint]
+            self.receive([(datagrams, self.source) for datagrams in theirs], name=name)
 
 
 def datagrams_of(transmit: Transmit) -> list[bytes]:

@@ -35,10 +35,12 @@ def readdressed(packet: bytes, source: bytes, destination: bytes) -> bytes:
     return bytes(changed)
 
 
-def from_kernel(superpacket: Superpacket, bridged: Bridged, source: str = "a") -> Given:
+def from_kernel(
+    superpacket: Superpacket, bridged: Bridged, source: str = "a", destination: str = "b"
+) -> Given:
     """What the kernel of node a gives for node b: a superpacket, or a packet if it is only one."""
     s = superpacket
-    addresses = [bridged.address(name, s.version) for name in (source, "b")]
+    addresses = [bridged.address(name, s.version) for name in (source, destination)]
     packet = bytearray(readdressed(s.packet, *addresses))
     transport = len(packet) - s.start
     pseudo = b"".join(addresses) + transport.to_bytes(4, "big") + bytes((0, 0, 0, s.protocol))
@@ -147,6 +149,45 @@ def with_hop_limit(packet: bytes, limit: int) -> bytes:
     changed[10:12] = b"\0\0"
     changed[10:12] = checksum(changed[:20]).to_bytes(2, "big")
     return bytes(changed)
+
+
+def test_packets_for_several_peers_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call for each of them; more than there is room for are sent in between."""
+    for others, calls in (("c", 2), ("cdefghij", 9 + 9)):
+        bridged = Bridged(monkeypatch, others=others)
+        given = {
+            name: [
+                from_kernel(Superpacket(4, UDP, 999, bytes([i]) * 64), bridged, "a", name)
+                for i in range(2)
+            ]
+            for name in bridged.names[1:]
+        }
+        transmits = bridged.send([one[i] for i in range(2) for one in given.values()])
+        assert len(transmits) == calls
+        bridged.deliver(transmits)
+        for name, packets in given.items():
+            assert bridged.interfaces[name].received == cut(packets)
+
+
+def test_bulk_for_one_peer_leaves_the_bundle_of_another_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bridged = Bridged(monkeypatch, others="c")
+    small = {
+        name: [
+            from_kernel(Superpacket(4, UDP, 999, bytes([i]) * 64), bridged, "a", name)
+            for i in range(3)
+        ]
+        for name in "bc"
+    }
+    bulk = from_kernel(BULK, bridged)
+    given = [small["b"][0], small["c"][0], bulk, small["c"][1], small["b"][1], small["b"][2], bulk]
+    transmits = bridged.send(given)
+    counts = [len(datagrams_of(transmit)) for transmit in transmits]
+    assert counts == [1, 45, 1, 45, 1], "all for b, and c's at the end"
+    bridged.deliver(transmits)
+    assert bridged.interfaces["b"].received == cut([small["b"][0], bulk, *small["b"][1:], bulk])
+    assert bridged.interfaces["c"].received == cut(small["c"][:2])
 
 
 def test_an_acknowledgement_rides(bridged: Bridged) -> None:

@@ -25,6 +25,7 @@ from struct import Struct
 from typing import Any, TypeVar
 
 from tunnel.dataplane.aead import Aead, Direction, Pointer
+from tunnel.dataplane.gathering import Gathering
 from tunnel.dataplane.headers import Headers
 from tunnel.dataplane.train import TRAIN_LENGTH, TRAIN_SEGMENTS
 from tunnel.wire.train import MAX_SEGMENTS, TRAIN_OVERHEAD
@@ -39,26 +40,28 @@ BASE = 64
 """Where the superpacket begins in its buffer: room for the train's 4 bytes, and aligned."""
 MAX_TABLES = 128
 """Sizes for which pointers are kept. A flow has one or two."""
-_BUNDLE = BASE + LARGEST_PACKET + 513
+GATHERINGS = 8
+_BUNDLES = BASE + LARGEST_PACKET + 513
 
 
 class Sealer:
     """One set of buffers, for all peers: what is returned is overwritten by the next call."""
 
     def __init__(self, pointer: Pointer) -> None:
-        self.source = mmap(-1, _BUNDLE + LARGEST_PACKET)
+        # Memory that is never used, as most of it, is never there.
+        self.source = mmap(-1, _BUNDLES + GATHERINGS * LARGEST_PACKET)
         self.frames = mmap(-1, HEADER_LENGTH + LARGEST_PACKET + LONGEST_TAG)
         view = memoryview(self.source)
         self.packet = view[BASE : BASE + LARGEST_PACKET]
         """A packet of the TUN interface lies here."""
         self.with_virtio = view[BASE - VIRTIO_LENGTH : BASE + LARGEST_PACKET]
         """Read it, and the virtio header before it, into this."""
-        self.bundle = view[_BUNDLE : _BUNDLE + LARGEST_PACKET]
-        """Packets that go into frames, back to back."""
+        starts = [_BUNDLES + i * LARGEST_PACKET for i in range(GATHERINGS)]
+        self.gatherings = [Gathering(view[at : at + LARGEST_PACKET], at) for at in starts]
+        """Each for packets of one peer that go into bundles."""
         self.sealed = memoryview(self.frames)
         self._source_pointer = pointer(self.source)
         self._frames_pointer = pointer(self.frames)
-        self._bundle_pointer = self._source_pointer + _BUNDLE
         self._places: dict[tuple[int, int], tuple[Callable[..., None], list[int], list[Any]]] = {}
         self._slots: dict[tuple[int, int], tuple[list[Any], list[Any], list[Any]]] = {}
         self._headers: dict[tuple[int, int], Headers] = {}
@@ -108,19 +111,19 @@ class Sealer:
     def seal_bundle(
         self, direction: Direction, receiver: int, counter: int, start: int, length: int, at: int
     ) -> int:
-        """One frame of `length` bytes of `bundle`, from `start` on, at byte `at` of `frames`; where
+        """One frame of `length` bytes of `source`, from `start` on, at byte `at` of `frames`; where
         it ends. Raises ValueError if there is no room."""
         aead, key = direction
         end = at + HEADER_LENGTH + length + aead.tag_length
         # C would not ask.
-        if start + length > LARGEST_PACKET or end > len(self.frames):
+        if start + length > len(self.source) or end > len(self.frames):
             raise ValueError(f"a bundle of {length} bytes at {at}")
         self._one.pack_into(self.frames, at, TRANSPORT | receiver << 32, counter)
         frame = self._frames_pointer + at
         aead.encrypt(
             frame + HEADER_LENGTH,
             aead.null,
-            self._bundle_pointer + start,
+            self._source_pointer + start,
             length,
             frame,
             aead.associated_length,
@@ -135,7 +138,7 @@ class Sealer:
     def _locate(self, size: int, around: int) -> tuple[Callable[..., None], list[int], list[Any]]:
         """What writes a block, where that of each segment is to be written, and pointers there."""
         starts = [BASE - TRAIN_OVERHEAD + place * size for place in range(MAX_SEGMENTS)]
-        starts = [start for start in starts if start + around <= _BUNDLE]
+        starts = [start for start in starts if start + around <= _BUNDLES]
         sources = [self._source_pointer + start for start in starts]
         return keep(self._places, (size, around), (Struct(f"{around}s").pack_into, starts, sources))
 

@@ -15,6 +15,7 @@ from tunnel.core.departures import Departure
 from tunnel.core.machine import Transmit
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
+from tunnel.dataplane.gathering import Gathering
 from tunnel.dataplane.sealing import BASE, LARGEST_PACKET, Sealer, fit
 from tunnel.dataplane.train import TRAIN_LENGTH, TRAIN_SEGMENTS, join
 from tunnel.drivers import clock
@@ -57,14 +58,9 @@ class Egress:
         self._must_settle = False
         self._sealer = Sealer(make_pointer)
         self._into = self._sealer.with_virtio if tun.has_header else self._sealer.packet
-        self._peer: Peer | None = None
-        """Whom the bundle that is being gathered is for."""
-        self._begin = self._end = self._packets = 0
-        """Of the bundle that is being gathered, in the sealer's buffer; the packets in all."""
-        self._closed: list[int] = []
-        """Bytes of those before it, for the same peer."""
-        self._capacity = 0
-        """What they may grow to; 0: not asked yet, which is for the second packet."""
+        self._free = self._sealer.gatherings
+        self._open: dict[Peer, Gathering] = {}
+        """Packets of this turn that have not been sealed."""
         self._is_quiet = False
         """Whether the last turn brought one packet only."""
         self._departure: Departure | None = None
@@ -81,28 +77,25 @@ class Egress:
             # Most likely this one is alone, too. To find that nothing more is there takes 8 µs.
             packets -= 1
             self._gather(length, now)
-            self._seal_bundles(now)
+            self._seal_all(now)
             self._send_sealed(now)
             length = read_packet(into)
         while length >= 0:
             if source[_GSO_TYPE]:
                 trains -= 1
-                # In order: what was read before it leaves before it.
-                self._seal_bundles(now)
-                self._send_sealed(now)
                 self._send_superpacket(length, now)
             else:
                 packets -= 1
-                self._gather(length, now)
-                if self._peer and 0 < packets < PACKET_BUDGET - 1:
-                    length, packets = self._gather_alike(self._peer, length, packets, now)
+                peer = self._gather(length, now)
+                if peer is not None and 0 < packets < PACKET_BUDGET - 1:
+                    length, packets = self._gather_alike(peer, length, packets, now)
                     continue
             if not trains or not packets:
                 break
             length = read_packet(into)
         if (taken := PACKET_BUDGET - packets + TRAIN_BUDGET - trains) > 0:
             self._is_quiet = taken == 1
-        self._seal_bundles(now)
+        self._seal_all(now)
         self._send_sealed(now)
         if self._must_settle:
             self._must_settle = False
@@ -112,7 +105,8 @@ class Egress:
 
     # Bundles
 
-    def _gather(self, length: int, now: float) -> None:
+    def _gather(self, length: int, now: float) -> Peer | None:
+        """Whose the packet is that was read; None: nobody's, or it has left by itself."""
         source = self._sealer.source
         # One call of struct for all that is asked of a packet: 0.2 µs instead of 0.8.
         if source[BASE] < FIRST_IPV6:
@@ -126,73 +120,85 @@ class Egress:
         if is_left and where != _RESTORABLE.get(first << 8 | protocol):
             peer = None  # The receiver could not tell where the checksum belongs.
         if peer is None:
-            self._seal_bundles(now)
+            self._seal_all(now)
             self._send_sealed(now)
             self._send_plainly(length, now)
-            return
-        if peer is not self._peer or self._end + length > LARGEST_PACKET:
-            self._seal_bundles(now)
-            self._peer = peer
-        elif self._end - self._begin + length > self._find_capacity(peer, now):
-            self._close_bundle()
-        bundle, begin = self._sealer.bundle, self._end
-        self._end = begin + length
-        bundle[begin : self._end] = self._sealer.packet[:length]
+            return None
+        gathering = self._open.get(peer) or self._begin(peer, now)
+        if gathering.end + length > LARGEST_PACKET:
+            self._seal_bundles(peer, now)
+            gathering = self._begin(peer, now)
+        elif gathering.end and gathering.end - gathering.begin + length > (
+            gathering.capacity or self._ask_capacity(gathering, peer, now)
+        ):
+            gathering.close_bundle()
+        at, view = gathering.end, gathering.view
+        view[at : at + length] = self._sealer.packet[:length]
         if is_left:
-            bundle[begin] = first | LEFT
-        self._packets += 1
+            view[at] = first | LEFT
+        gathering.add(at + length, 1)
+        return peer
 
     def _gather_alike(self, peer: Peer, length: int, budget: int, now: float) -> tuple[int, int]:
         """After a packet of `length` bytes was gathered, those that follow with the same headers,
         `budget` at most: 0.4 µs each, where `_gather` takes 0.8. How long the packet is that was
         read and is none of them, -1 if none was; and what is left of the budget."""
         read_packet, into, source = self._tun.read_packet, self._into, self._sealer.source
-        packet, bundle = self._sealer.packet[:length], self._sealer.bundle
         take = _ALIKE_IPV4 if source[BASE] < FIRST_IPV6 else _ALIKE_IPV6
-        alike, first = take(source, _FLAGS), bundle[self._end - length]
-        capacity = self._find_capacity(peer, now)
+        alike, packet = take(source, _FLAGS), self._sealer.packet[:length]
+        gathering = self._open[peer]
+        first = gathering.view[gathering.end - length]
+        capacity = gathering.capacity or self._ask_capacity(gathering, peer, now)
+        view, begin, end, gathered = gathering.view, gathering.begin, gathering.end, 0
         while budget:
             read = read_packet(into)
             if read != length or take(source, _FLAGS) != alike:
-                return read, budget
+                break
             budget -= 1
-            begin = self._end
-            end = begin + length
-            if end > LARGEST_PACKET:
-                self._seal_bundles(now)
-                self._peer, begin, end = peer, 0, length
-            elif end - self._begin > capacity:
-                self._close_bundle()
-            bundle[begin:end] = packet
-            bundle[begin] = first
-            self._end = end
-            self._packets += 1
-        return -1, 0
+            at, end = end, end + length
+            if end > LARGEST_PACKET or end - begin > capacity:
+                gathering.add(at, gathered)
+                if end > LARGEST_PACKET:
+                    self._seal_bundles(peer, now)
+                    gathering = self._begin(peer, now)
+                    view, at, end = gathering.view, 0, length
+                else:
+                    gathering.close_bundle()
+                begin, gathered = at, 0
+            view[at:end] = packet
+            view[at] = first
+            gathered += 1
+        else:
+            read = -1
+        gathering.add(end, gathered)
+        return read, budget
 
-    def _find_capacity(self, peer: Peer, now: float) -> int:
-        if not self._capacity:
-            self._capacity = self._departures.capacity(peer, now)
-        return self._capacity
+    def _begin(self, peer: Peer, now: float) -> Gathering:
+        if not self._free:
+            self._seal_all(now)
+        gathering = self._open[peer] = self._free.pop()
+        return gathering
 
-    def _close_bundle(self) -> None:
-        """What is gathered next goes into another."""
-        self._closed.append(self._end - self._begin)
-        self._begin = self._end
+    def _ask_capacity(self, gathering: Gathering, peer: Peer, now: float) -> int:
+        gathering.capacity = self._departures.capacity(peer, now)
+        return gathering.capacity
 
-    def _seal_bundles(self, now: float) -> None:
-        peer, end, packets = self._peer, self._end, self._packets
-        if peer is None:
-            return
-        lengths = [*self._closed, end - self._begin]
-        self._peer, self._begin, self._end, self._packets, self._capacity = None, 0, 0, 0, 0
-        self._closed.clear()
-        departure = self._departures.reserve(peer, len(lengths), max(lengths), end, now)
+    def _seal_all(self, now: float) -> None:
+        for peer in list(self._open):
+            self._seal_bundles(peer, now)
+
+    def _seal_bundles(self, peer: Peer, now: float) -> None:
+        gathering = self._open.pop(peer)
+        lengths, total, packets = gathering.lengths, gathering.end, gathering.packets
+        gathering.clear()
+        self._free.append(gathering)
+        departure = self._departures.reserve(peer, len(lengths), max(lengths), total, now)
         if departure is None:
             self._send_sealed(now)
-            self._send_packets(split_bundle(bytes(self._sealer.bundle[:end])), now)
+            self._send_packets(split_bundle(bytes(gathering.view[:total])), now)
             return
         key, receiver, counter = departure.key, departure.receiver, departure.counter
-        around, start = HEADER_LENGTH + key[0].tag_length, 0
+        around, start = HEADER_LENGTH + key[0].tag_length, gathering.start
         for length in lengths:
             size = around + length
             if not self._can_join(departure, size):
@@ -203,7 +209,7 @@ class Egress:
             )
             start += length
             counter += 1
-        self._departures.note_sent(peer, packets, end)
+        self._departures.note_sent(peer, packets, total)
 
     def _can_join(self, departure: Departure, size: int) -> bool:
         """Whether one more frame may leave in the same call: as large, or the last and smaller. So
@@ -238,6 +244,10 @@ class Egress:
         segments = -(-(length - end) // size) if size else 0
         which = _IPV4 if source[BASE] < FIRST_IPV6 else _IPV6
         peer = self._find(which.unpack_from(source, _WHERE)[4])
+        # In order: what was read before it leaves before it.
+        if peer in self._open:
+            self._seal_bundles(peer, now)
+        self._send_sealed(now)
         departure = None
         if peer is not None and flags & CHECKSUM_LEFT and 0 < segments <= MAX_SEGMENTS:
             departure = self._departures.reserve(peer, segments, end + size, length, now)
