@@ -15,8 +15,8 @@ block of the next, which is the same in all of them (`dataplane.sealing`)::
 
 So nothing moves, and there is one call of C a frame. The first frame must be opened before the
 others, to learn `size`; the others spoil its end, which is put back. Measured on 45 frames of 1452
-bytes (benchmarks/dataplane.py): 29 µs, of which 4 to find them and 2.5 for the superpacket's
-headers. A call of PyNaCl's own function a frame takes 210 µs.
+bytes (benchmarks/dataplane.py): 24 µs, of which 3 to find them and 2 for the superpacket's
+headers. A call of PyNaCl's own function a frame takes 175 µs.
 
 Nothing of what was opened may be used before the replay window has taken the counters in.
 """

@@ -143,7 +143,7 @@ class Receiver:
     def _note_trains(self, slots: Incoming, count: int) -> None:
         if not any(slots.control_lengths[:count]):
             # UDP_GRO found nothing to put together: no interface on the way does it. As one arrival
-            # the frames of a train are opened together: 0.74 Gbit/s there instead of 0.20.
+            # the frames of a train are opened together: 2.8 Gbit/s there, 1.1 with eight at a time.
             if count == self._most:
                 self._most = min(2 * count, _SINGLES)
             self._note_singles(slots, count)
