@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from .capture import Capture, udp_payloads
 from .host import Host
 from .lab import Lab
 from .traffic import FileServer, ping_reaches
@@ -26,34 +27,17 @@ SIZES = (0, 1, 2, 4, 8, 16, 19, 20, 32, 60, 92, 120, 148, 149, 300, 1200, 1472)
 
 def captured(world: World, folder: Path) -> list[bytes]:
     """UDP payloads of a pair that joins and talks: good ones, to be spoiled."""
-    file = folder / "pair.pcap"
-    # Without immediate mode the kernel hands packets over once a second.
-    argv = ["tcpdump", "--immediate-mode", "-U", "-Z", "root", "-i", "eth0", "-w", str(file), "udp"]
-    tcpdump = world.vps.popen(argv)
-    tcpdump.wait_for("listening on")
+    capture = Capture(world.vps, "eth0", folder / "pair.pcap", "udp")
     home = world.lab.home_router("homeA", public="198.51.100.7", mapping=VARYING)
     attic = world.found("attic", home.host("a"), "--listen-port", "4000")
     carrier = world.lab.carrier("cgn", public="192.0.2.33", mapping=VARYING)
     camera = world.join("camera", carrier.host("b"), attic)
     attic.wait("camera")
     assert ping_reaches(attic.host, camera.ip4)
-    tcpdump.send_signal(2)
-    tcpdump.wait()
-    return list(payloads(file.read_bytes()))
+    return udp_payloads(capture.stop())
 
 
 VARYING = "address-and-port-dependent"
-
-
-def payloads(pcap: bytes) -> Iterator[bytes]:
-    """UDP payloads in IPv4 in Ethernet in a little-endian pcap file."""
-    offset = 24
-    while offset + 16 <= len(pcap):
-        length = struct.unpack_from("<I", pcap, offset + 8)[0]
-        packet = pcap[offset + 16 : offset + 16 + length]
-        offset += 16 + length
-        if packet[12:14] == b"\x08\x00":
-            yield packet[14 + 4 * (packet[14] & 15) + 8 :]
 
 
 def spoiled(good: Sequence[bytes], chance: random.Random) -> Iterator[bytes]:
