@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from .capture import Capture
 from .conntrack import Mapping
 from .host import Host
 from .lab import Lab
@@ -104,11 +105,7 @@ def test_stage_2_what_passes_the_server_is_sealed(lab: Lab, world: World, tmp_pa
     carrier = lab.carrier("cgn", public="192.0.2.33", mapping=varying)
     lte = carrier.home_router("lteR", lan="192.168.8.0/24")
     b = lte.host("b")
-    file = tmp_path / "server.pcap"
-    # Without immediate mode the kernel hands packets over once a second.
-    argv = ["tcpdump", "--immediate-mode", "-U", "-Z", "root", "-i", "any", "-w", str(file), "udp"]
-    tcpdump = world.vps.popen(argv)
-    tcpdump.wait_for("listening on")
+    capture = Capture(world.vps, "any", tmp_path / "server.pcap", "udp")
     attic = world.found("distillery-attic", a)
     camera = world.join("distillery-camera", b, attic)
     attic.wait(camera.name)
@@ -120,9 +117,7 @@ def test_stage_2_what_passes_the_server_is_sealed(lab: Lab, world: World, tmp_pa
     assert world.server_status()["relayed_bytes"] > len(secret)
     camera.stop()
     attic.stop()
-    tcpdump.send_signal(2)
-    tcpdump.wait()
-    captured = file.read_bytes()
+    captured = b"".join(capture.stop())
     for seen in ("198.51.100.7", "192.0.2.33"):  # What the server does see: the capture is good.
         assert ipaddress.ip_address(seen).packed in captured
     for text in (b"distillery", b"attic", b"camera", secret):

@@ -41,6 +41,7 @@ BASE = 64
 MAX_TABLES = 128
 """Sizes for which pointers are kept. A flow has one or two."""
 GATHERINGS = 8
+"""Peers for whom small packets are gathered at a time."""
 _BUNDLES = BASE + LARGEST_PACKET + 513
 
 

@@ -37,9 +37,9 @@ _TRAIN, _SINGLE = 65_536, 9_216
 usual networks, and some."""
 _TRAINS, _SINGLES = 8, 128
 """How many at a time. More trains would leave the processor's second-level cache before they are
-read: 16 were slower than 1. As many datagrams by themselves as there can be in a train."""
+read: 16 were slower than 1. Of datagrams by themselves two trains of the longest."""
 AREA = mmap(-1, _SINGLES * (_TRAIN + SLACK))
-"""Where all sockets receive. The SLACK bytes after an arrival may be written to. 4 MiB, of which
+"""Where all sockets receive. The SLACK bytes after an arrival may be written to. 8.5 MiB, of which
 only those pages are ever in memory that something was received to: a bytearray would take all."""
 _ALL = memoryview(AREA)
 _WHOLE = [_ALL[:_TRAIN]]
@@ -48,7 +48,7 @@ UDP_GRO = 104
 """<linux/udp.h>: not in Python's socket module."""
 _CONTROL = 64
 _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
-"""A number, for the operators of enum.IntFlag take 1 µs each."""
+"""A number, for the operators of enum.IntFlag take 0.4 µs each."""
 _TRIES = 16
 """Calls that bring nothing but an error, one after the other, before the others have their turn."""
 
@@ -135,11 +135,13 @@ class Receiver:
             return self._receive_one()
         count = slots.receive(self._socket.fileno(), self._most)
         self._is_drained = count < self._most
+        if not count:
+            return False
         if self._has_gro:
             self._note_trains(slots, count)
         else:
             self._note_singles(slots, count)
-        return count > 0
+        return True
 
     def _note_trains(self, slots: Incoming, count: int) -> None:
         if not any(slots.control_lengths[:count]):
