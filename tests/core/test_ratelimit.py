@@ -64,3 +64,28 @@ def test_only_so_many_keys_are_remembered_and_the_used_ones_stay() -> None:
         assert limit.take(number, 0.0)
         assert not limit.take("kept", 0.0)
     assert limit.take(0, 0.0)  # Forgotten since, and so anew.
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 99), st.sampled_from([0.0, 0.0, 0.01, 0.5, 2.0])), max_size=300
+    )
+)
+def test_with_a_total_naming_others_gains_nothing(asked: list[tuple[int, float]]) -> None:
+    """A bucket fills in 2 s; in those at most 8 keys are taken from, and at most 14 are empty."""
+    limit = KeyedRateLimit(rate=1.0, burst=2.0, capacity=24, total=TokenBucket(3.0, 2.0))
+    now, taken = 0.0, dict.fromkeys(range(100), 0)
+    for key, step in asked:
+        now += step
+        taken[key] += limit.take(key, now)
+        assert taken[key] <= 2 + now + 1e-6
+        assert sum(taken.values()) <= 2 + 3 * now + 1e-6
+
+
+def test_one_key_that_asks_too_often_uses_up_no_total() -> None:
+    limit = KeyedRateLimit(rate=1.0, burst=2.0, total=TokenBucket(3.0, 4.0))
+    assert [limit.take("a", 0.0) for _ in range(100)].count(True) == 2
+    assert limit.take("b", 0.0)
+    assert limit.take("b", 0.0)
+    assert not limit.take("c", 0.0)
+    assert "c" not in limit

@@ -30,9 +30,17 @@ class TokenBucket:
 
 
 class KeyedRateLimit:
-    """A token bucket per key, for the `capacity` keys seen last: bounded whatever arrives."""
+    """A token bucket per key, for the `capacity` keys seen last: bounded whatever arrives.
 
-    def __init__(self, rate: float, burst: float, capacity: int = 4096) -> None:
+    A key that was forgotten begins anew, so who can name other keys at will gets more for one than
+    its share. A `total` for all keys ends that, if fewer than `capacity` of them are taken from in
+    the time in which a bucket fills: what is forgotten then is full.
+    """
+
+    def __init__(
+        self, rate: float, burst: float, capacity: int = 4096, total: TokenBucket | None = None
+    ) -> None:
+        self._total = total
         self._rate = rate
         self._burst = burst
         self._capacity = capacity
@@ -45,9 +53,14 @@ class KeyedRateLimit:
     def take(self, key: Hashable, now: float, amount: float = 1.0) -> bool:
         bucket = self._buckets.get(key)
         if bucket is None:
+            if self._total is not None and not self._total.take(now, amount):
+                return False
             bucket = self._buckets[key] = TokenBucket(self._rate, self._burst)
             if len(self._buckets) > self._capacity:
                 self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(key)
-        return bucket.take(now, amount)
+            return bucket.take(now, amount)
+        self._buckets.move_to_end(key)
+        # Its own first: one key that asks too often must not use up what is everybody's.
+        if not bucket.take(now, amount):
+            return False
+        return self._total is None or self._total.take(now, amount)

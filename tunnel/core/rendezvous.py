@@ -16,7 +16,7 @@ from tunnel.core.configuration import ServerConfig
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest, is_stream
-from tunnel.core.ratelimit import KeyedRateLimit
+from tunnel.core.ratelimit import KeyedRateLimit, TokenBucket
 from tunnel.core.registrant import Registrant
 from tunnel.core.relay import Relay
 from tunnel.core.server_session import SERVER_TIMES, server_construction, server_preshared_key
@@ -82,7 +82,9 @@ class RendezvousServer:
         self._networks: dict[bytes, dict[bytes, Registrant]] = {}
         self._introduce_limit = KeyedRateLimit(rate=2.0, burst=6.0, capacity=65536)
         self._redeem_limit = KeyedRateLimit(rate=1.0, burst=5.0)
-        self._stun_limit = KeyedRateLimit(rate=10.0, burst=30.0)
+        # In the 3 s in which a source's 30 come back fewer are answered in all than are kept.
+        stun_total = TokenBucket(rate=1000.0, burst=500.0)
+        self._stun_limit = KeyedRateLimit(rate=10.0, burst=30.0, total=stun_total)
         self._vantage = Vantage(config.listeners)
         self._outbox: list[Transmit] = []
         self._stream_closings: list[int] = []
