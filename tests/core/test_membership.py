@@ -390,6 +390,19 @@ def test_a_request_under_another_joiners_name_is_not_answered() -> None:
     assert len(ledger.issued) == 1
 
 
+def test_another_form_of_the_joiners_key_uses_nothing_up() -> None:
+    """X25519 does not look at the top bit: the server could have had the invitation given to a key
+    that nobody has, and the joiner told that another machine was faster."""
+    ledger = NETWORK.ledger()
+    token = invite(ledger).token
+    true = key(5).public_key
+    other = PublicKey(true.data[:31] + bytes([true.data[31] | 0x80]))
+    assert (true.is_canonical, other.is_canonical) == (True, False)
+    with pytest.raises(AuthenticationFailed, match="another form"):
+        ledger.redeem(request(token, key(5)), other, WALL, seeded(21))
+    assert certificate_in(redeem(ledger, token, key(5))[0]).key == true.data
+
+
 def test_a_refusal_to_a_low_order_key_is_none() -> None:
     with pytest.raises(AuthenticationFailed):
         NETWORK.ledger().redeem(request(b"t" * 16, key(5)), LOW_ORDER, WALL, seeded(21))

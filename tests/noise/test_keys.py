@@ -149,3 +149,16 @@ def test_parse_gives_a_key_or_value_error(text: str) -> None:
 def test_public_keys_are_ordered_by_their_bytes() -> None:
     first, second = PublicKey(b"\x01" + b"z" * 31), PublicKey(b"\x02" + b"a" * 31)
     assert sorted([second, first]) == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_canonical"),
+    [(0, True), (2**255 - 20, True), (2**255 - 19, False), (2**255, False), (2**256 - 1, False)],
+)
+def test_a_public_key_has_one_canonical_form(value: int, is_canonical: bool) -> None:
+    assert PublicKey(value.to_bytes(32, "little")).is_canonical is is_canonical
+
+
+def test_every_own_key_is_canonical() -> None:
+    for number in range(256):
+        assert PrivateKey(bytes([number]) * 32).public_key.is_canonical

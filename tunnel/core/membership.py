@@ -226,6 +226,10 @@ class InvitationLedger:
         )
         if invitation is None:
             return self._refuse(JoinStatus.UNKNOWN, joiner, random_bytes), None
+        # The request does not say which key: what opens for one of its forms opens for all, and the
+        # server could have the invitation used up by a key that nobody has.
+        if not joiner.is_canonical:
+            raise AuthenticationFailed("joiner's key in another form")
         key = join_key(b"join request", self._static, joiner, invitation.token)
         open_blob(key, request.sealed)
         if invitation.redeemed_by is None and wall_time >= invitation.expires:

@@ -65,9 +65,18 @@ class _Secret:
         return hash((type(self), self.data))
 
 
+_FIELD_PRIME = 2**255 - 19
+
+
 @dataclass(frozen=True, slots=True, order=True, repr=False)
 class PublicKey(_Public):
     """X25519 public key: who a node is. Ordered by its bytes."""
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether these bytes are the ones that its owner has. X25519 ignores the top bit and
+        reduces the rest (RFC 7748 §5), so others can stand for the same key."""
+        return int.from_bytes(self.data, "little") < _FIELD_PRIME
 
 
 @dataclass(frozen=True, slots=True, order=True, repr=False)
