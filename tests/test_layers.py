@@ -75,6 +75,12 @@ IMPURE_CALLS = {"__import__", "breakpoint", "eval", "exec", "hash", "id", "input
 """Built-ins that reach out of the core, or whose result is another one in another process."""
 
 
+SECRET_WORDS = words("cookie digest hmac mac mac1 mac2 nonce secret signature tag token")
+"""Of names whose values are compared in constant time: who guesses must not learn how much of his
+guess was right."""
+SECRET_NAMES = words("invitation_id preshared")
+
+
 @dataclass(frozen=True)
 class Module:
     path: Path
@@ -170,6 +176,40 @@ def _function_around(tree: ast.Module, inner: ast.AST) -> str:
     return ""
 
 
+def comparison_faults(module: Module) -> Iterator[str]:
+    """``==`` on what ought to go through ``constant_time_equal``, as far as names tell."""
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Compare):
+            continue
+        operands = [part for side in (node.left, *node.comparators) for part in _parts(side)]
+        names = [_name_of(operand) for operand in operands]
+        # With a constant of the module, or a literal, it is about a kind or an empty value.
+        if any(name.isupper() for name in names):
+            continue
+        if len(operands) == 2 and any(isinstance(operand, ast.Constant) for operand in operands):
+            continue
+        if any(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops):
+            for name in names:
+                if name in SECRET_NAMES or set(name.split("_")) & SECRET_WORDS:
+                    yield module.at(node, f"compares {name}: use constant_time_equal")
+
+
+def _parts(side: ast.expr) -> list[ast.expr]:
+    """Of a tuple or list its elements."""
+    return list(side.elts) if isinstance(side, (ast.Tuple, ast.List)) else [side]
+
+
+def _name_of(operand: ast.expr) -> str:
+    """What a value is called, or the function that makes it; "" if it has no name."""
+    if isinstance(operand, ast.Call):
+        return _name_of(operand.func)
+    if isinstance(operand, ast.Subscript):
+        return _name_of(operand.value)
+    if isinstance(operand, ast.Attribute):
+        return operand.attr
+    return operand.id if isinstance(operand, ast.Name) else ""
+
+
 def name_faults(module: Module) -> Iterator[str]:
     if module.name and set(module.name[-1].split("_")) & FORBIDDEN_WORDS:
         yield f"{module.path}:1: module name"
@@ -195,6 +235,10 @@ def test_imports_follow_the_layers() -> None:
 
 def test_core_noise_and_wire_are_pure() -> None:
     assert [fault for module in OURS for fault in purity_faults(module)] == []
+
+
+def test_secrets_are_compared_in_constant_time() -> None:
+    assert [fault for module in OURS for fault in comparison_faults(module)] == []
 
 
 def test_no_vague_names() -> None:
@@ -304,6 +348,38 @@ def test_planted_impurity_is_found(tmp_path: Path, text: str, fault: str) -> Non
     found = list(purity_faults(plant(tmp_path, "core/bad.py", text)))
     assert len(found) == 1
     assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("def f(a, token):\n    return a == token", ":2: compares token"),
+        ("if token != self._token: ...", ":1: compares token"),
+        ("ok = mac(key, body) == datagram[-16:]", "compares mac"),
+        ("ok = datagram[:16] == expected_mac1", "compares expected_mac1"),
+        ("ok = (message.nonce, message.port) != asked", "compares nonce"),
+        ("ok = invitation_id(a) == b", "compares invitation_id"),
+    ],
+)
+def test_a_planted_comparison_is_found(tmp_path: Path, text: str, fault: str) -> None:
+    found = list(comparison_faults(plant(tmp_path, "core/bad.py", text)))
+    assert found
+    assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ok = constant_time_equal(token, self._token)",
+        "ok = len(token) == 16 or len(token) != len(other)",
+        "ok = cookie != MAGIC_COOKIE and kind == COOKIE_REPLY",
+        "ok = token == b'' or token is None or not token",
+        "ok = machine == other and stage == tagged",
+        "ok = counter <= tag_length and invitation in invitations",
+    ],
+)
+def test_a_comparison_of_something_else_is_not(tmp_path: Path, text: str) -> None:
+    assert list(comparison_faults(plant(tmp_path, "core/good.py", text))) == []
 
 
 @pytest.mark.parametrize(

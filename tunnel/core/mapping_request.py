@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 from tunnel.core.machine import RandomBytes
 from tunnel.core.upnp_operations import Internal, UpnpResult
 from tunnel.errors import Malformed
+from tunnel.noise.primitives import constant_time_equal
 from tunnel.wire import natpmp, pcp
 from tunnel.wire.endpoint import Endpoint
 
@@ -63,8 +64,9 @@ class PcpRequest:
             return Refused(message.reason)
         if not isinstance(message, pcp.MapResponse):
             raise Malformed("port mapping: not what was asked")
-        asked = (self._nonce, pcp.UDP, self._internal.port)
-        if (message.nonce, message.protocol, message.internal_port) != asked:
+        asked = (pcp.UDP, self._internal.port)
+        is_ours = constant_time_equal(message.nonce, self._nonce)
+        if not is_ours or (message.protocol, message.internal_port) != asked:
             raise Malformed("port mapping: of another request")
         if message.result != pcp.SUCCESS:
             return Refused(message.reason, message.lifetime)

@@ -15,6 +15,7 @@ from functools import cached_property
 from tunnel.core.machine import RandomBytes
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey, SigningKey, VerifyKey
+from tunnel.noise.primitives import constant_time_equal
 from tunnel.noise.sealing import derive_key, open_blob, seal_blob
 from tunnel.wire.certificate import (
     SIGNED_PREFIX,
@@ -221,9 +222,9 @@ class InvitationLedger:
 
         Raises AuthenticationFailed for a request that does not hold the token: no answer then.
         """
-        invitation = next(
-            (i for i in self.invitations if invitation_id(i.token) == request.invitation), None
-        )
+        wanted = request.invitation
+        found = [i for i in self.invitations if constant_time_equal(invitation_id(i.token), wanted)]
+        invitation = found[0] if found else None
         if invitation is None:
             return self._refuse(JoinStatus.UNKNOWN, joiner, random_bytes), None
         # The request does not say which key: what opens for one of its forms opens for all, and the

@@ -14,6 +14,7 @@ because the NAT may filter what comes back like anything else.
 from __future__ import annotations
 
 from tunnel.core.machine import RandomBytes, Transmit
+from tunnel.noise.primitives import constant_time_equal
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.feeler import TOKEN_LENGTH, Hairpin
 
@@ -56,7 +57,7 @@ class HairpinDiscovery:
 
     def receive(self, token: bytes) -> bool:
         """A token came in; whether it was ours."""
-        if not self._token or token != self._token:
+        if not self._token or not constant_time_equal(token, self._token):
             return False
         self.works, self._at = True, None
         return True
