@@ -41,6 +41,8 @@ setup(
             "pytest>=8.0",
             "ruff>=0.6",
         ],
+        # Only for `python -m tests.fuzz --coverage`; it has wheels for Linux.
+        "fuzz": ["atheris>=2.3"],
     },
     entry_points={"console_scripts": ["punchtun = tunnel.cli:main"]},
     classifiers=[

@@ -1,48 +1,54 @@
-"""``python -m tests.fuzz NAME [atheris options]``: one target, for as long as you like.
+"""Any target for as long as you like::
 
-With atheris (``pip install atheris``; it is no dependency) coverage guides it; without, it mutates
-blindly until it is stopped or finds something. ``python -m tests.fuzz`` lists the targets.
+    python -m tests.fuzz                                    which there are
+    python -m tests.fuzz TARGET --seconds 60                mutations, made blindly
+    python -m tests.fuzz --coverage TARGET --seconds 60     guided by what the code has done
+    python -m tests.fuzz --coverage TARGET --seconds 60 --keep
+
+The second needs atheris (``pip install -e .[fuzz]``). Without a limit both go on until they find
+something or are stopped. ``--keep`` adds the inputs that led to something new to the target's
+corpus, which both start from.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from pathlib import Path
+import time
 from random import Random
-from tempfile import mkdtemp
 
+from tests.fuzz import coverage
 from tests.fuzz.mutate import mutate
+from tests.fuzz.targets import TARGETS, Target, corpus
 
 
 def main(arguments: list[str]) -> int:
-    try:
-        import atheris  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        atheris = None
-    if atheris is None:
-        from tests.fuzz.targets import TARGETS, corpus
-    else:
-        with atheris.instrument_imports(include=["tunnel"]):
-            from tests.fuzz.targets import TARGETS, corpus
-
-    if not arguments or arguments[0] not in TARGETS:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
+    parser.add_argument("target", nargs="?", choices=list(TARGETS), metavar="TARGET")
+    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--seconds", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=0)
+    parser.add_argument("--keep", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.target is None:
         for name, target in TARGETS.items():
-            print(f"{name:16}{' '.join((target.__doc__ or '').split())}")
-        return 0 if not arguments else 2
-    name, *options = arguments
-    target, seeds = TARGETS[name], corpus(name)
-    if atheris is not None:
-        folder = Path(mkdtemp(prefix=f"fuzz-{name}-"))
-        for number, seed in enumerate(seeds):
-            (folder / f"seed-{number}").write_bytes(seed)
-        atheris.Setup([sys.argv[0], str(folder), *options], target)
-        atheris.Fuzz()
+            print(f"{name:20}{' '.join((target.__doc__ or '').split())}")
         return 0
-    print("no atheris here: mutating blindly; Ctrl-C ends it", file=sys.stderr)
+    if not options.coverage:
+        target, seeds = TARGETS[options.target], corpus(options.target)
+        return mutate_blindly(target, seeds, options.seconds, options.runs)
+    if not coverage.is_possible():
+        print("no atheris here: pip install -e .[fuzz]", file=sys.stderr)
+        return 2
+    return coverage.run(options.target, options.seconds, options.runs, keep=options.keep)
+
+
+def mutate_blindly(target: Target, seeds: list[bytes], seconds: int, runs: int) -> int:
     count, data = 0, b""
-    random, pool = Random(), list(seeds)
+    random, pool = Random(), [b"", *seeds]
+    end = time.monotonic() + seconds
     try:
-        while True:
+        while not (runs and count >= runs) and not (seconds and time.monotonic() >= end):
             data = mutate(random.choice(pool), seeds, random)
             target(data)
             count += 1
@@ -50,11 +56,12 @@ def main(arguments: list[str]) -> int:
             if count % 1000 == 0:
                 pool = list(seeds) + pool[-200:]
     except KeyboardInterrupt:
-        print(f"{count} inputs, nothing found", file=sys.stderr)
-        return 0
+        pass
     except BaseException:
         print(f"after {count} inputs: {data.hex()}", file=sys.stderr)
         raise
+    print(f"{count} inputs, nothing found")
+    return 0
 
 
 if __name__ == "__main__":

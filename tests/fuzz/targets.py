@@ -17,6 +17,7 @@ from tests.core.guessing_ends import Pair
 from tests.core.test_node import Alone
 from tests.dataplane.arrivals import Arrival, Receiver, arrive, check_opened
 from tests.dataplane.ciphers import CIPHERS as CIPHERS_WITH_KEYS
+from tests.fuzz.stored import read_stored
 from tests.wire.messages import CANDIDATES, KINDS, Kind
 from tests.wire.superpackets import SEEDS as SUPERPACKETS
 from tests.wire.test_packet import ipv4, ipv6
@@ -635,7 +636,11 @@ def _of(*parsers: Callable[[bytes], Any]) -> list[bytes]:
 
 
 def corpus(name: str) -> list[bytes]:
-    """Valid inputs for a target, to be mutated."""
+    """Inputs for a target, to be mutated: valid ones, and what coverage has found."""
+    return [*_valid(name), *read_stored(name)]
+
+
+def _valid(name: str) -> list[bytes]:
     handshakes = _of(parse_initiation, parse_response, parse_cookie_reply)
     datagrams = [
         *handshakes,
