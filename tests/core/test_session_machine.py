@@ -8,9 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.core.ends import Clock
+from tests.core.ends import Clock, key
 from tests.core.test_session import End
 from tunnel.core.session import INITIATION_SPACING, MAX_INITIATIONS
+from tunnel.noise.cookie import CookieGenerator
+from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keypair import MAX_WAITING
 from tunnel.wire.handshake import INITIATION
 from tunnel.wire.transport import TRANSPORT, parse_header
@@ -105,6 +107,23 @@ class Sessions(RuleBasedStateMachine):
         assert receiver.receive(bytes(changed), self.ends[sender].endpoint) == []
         assert (receiver.session.handshakes, len(receiver.payloads)) == (handshakes, payloads)
 
+    @precondition(lambda self: self.under_way)
+    @rule(number=which, position=st.integers(0, 115), bit=st.integers(0, 7))
+    def change_and_mend(self, number: int, position: int, bit: int) -> None:
+        """A handshake message, by who knows both public keys, so that mac1 is right. He can prevent
+        a session, as by dropping it; and no more."""
+        sender, datagram = self.under_way[number % len(self.under_way)]
+        if datagram[0] == TRANSPORT:
+            return
+        changed = bytearray(datagram)
+        changed[position % (len(datagram) - 32)] ^= 1 << bit
+        generator = CookieGenerator(PUNCHTUN, key(2 - sender).public_key)
+        receiver = self.ends[1 - sender]
+        payloads = len(receiver.payloads)
+        mended = generator.stamp(bytes(changed), self.clock.now)
+        self.take_answers(1 - sender, receiver.receive(mended, self.ends[sender].endpoint))
+        assert len(receiver.payloads) == payloads
+
     @rule(seconds=st.sampled_from([0.005, 0.025, 0.4, 1.0, 6.0, 60.0, 119.0, 125.0, 185.0, 600.0]))
     def advance(self, seconds: float) -> None:
         end = self.clock.now + seconds
@@ -179,19 +198,23 @@ class Sessions(RuleBasedStateMachine):
         self.sealed[current.sending_key, counter] = payload
         self.frames[end, receiver, counter] = payload
 
+    def take_answers(self, end: int, answers: list[bytes]) -> None:
+        for answer in answers:
+            if answer[0] == TRANSPORT:  # The first under new keys.
+                self.note(end, answer, b"")
+            self.under_way.append((end, answer))
+
     def receive(self, sender: int, datagram: bytes) -> None:
         """What is opened was sealed by the other, and is opened once. An initiation is answered
         once, and none that was sent before one that was answered."""
         receiver, source = self.ends[1 - sender], self.ends[sender].endpoint
         count = len(receiver.payloads)
-        for answer in receiver.receive(datagram, source):
-            if answer[0] == TRANSPORT:  # The first under new keys.
-                self.note(1 - sender, answer, b"")
-            if datagram[0] == INITIATION:
-                assert len(answer) < len(datagram)
-                assert self.initiations[datagram] > self.answered[sender]
-                self.answered[sender] = self.initiations[datagram]
-            self.under_way.append((1 - sender, answer))
+        answers = receiver.receive(datagram, source)
+        self.take_answers(1 - sender, answers)
+        if answers and datagram[0] == INITIATION:
+            assert len(answers[0]) < len(datagram)
+            assert self.initiations[datagram] > self.answered[sender]
+            self.answered[sender] = self.initiations[datagram]
         for payload in receiver.payloads[count:]:
             index, counter = parse_header(datagram)
             name = (sender, index, counter)
