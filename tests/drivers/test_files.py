@@ -120,6 +120,27 @@ def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 0, -1)
 
 
+@root_only
+def test_root_without_capabilities_is_told_the_same(tmp_path: Path) -> None:
+    """It may not even read the file: once started, a node has no other rights than a user."""
+    state = StateDirectory(tmp_path)
+    state.write_json("key", {})
+    os.chown(tmp_path / "key", 12345, -1)
+    program = f"""
+from tunnel.drivers.files import StateDirectory
+from tunnel.errors import OperatorError
+try:
+    StateDirectory({str(tmp_path)!r}).read_json("key")
+except OperatorError as error:
+    print(error)
+"""
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    said = subprocess.run(
+        [*bare, sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert "belongs to user 12345" in said
+
+
 def test_two_on_one_directory(tmp_path: Path) -> None:
     first, second = StateDirectory(tmp_path), StateDirectory(tmp_path)
     first.lock()

@@ -59,6 +59,8 @@ class StateDirectory:
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno == errno.EACCES and not self._is_lenient:
+                _check_owner(path, os.lstat(path))  # Root without its capabilities may be refused.
             raise _explained(error, path, "read") from error
         except ValueError as error:
             raise _damaged(path, str(error)) from error

@@ -12,6 +12,7 @@ import socket as system_socket
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import gevent
 from gevent.event import Event
@@ -51,6 +52,7 @@ from tunnel.drivers.network import configure_interface, find_clash
 from tunnel.drivers.node import NodeDriver
 from tunnel.drivers.offloads import Offloads
 from tunnel.drivers.places import Places
+from tunnel.drivers.privileges import CAP_NET_ADMIN, drop_privileges, stay_out_of_dumps
 from tunnel.drivers.server import (
     ServerDriver,
     describe_listeners,
@@ -79,6 +81,7 @@ def tell(sentence: str) -> None:
 
 def run_node(options: UpOptions, places: Places) -> None:
     """``punchtun up``. Raises OperatorError."""
+    stay_out_of_dumps()
     if options.mtu is not None and not MINIMUM_MTU <= options.mtu <= 65000:
         raise UsageError(f"--mtu {options.mtu}: use {MINIMUM_MTU} to 65000")
     if options.name is not None and not is_valid_name(options.name):
@@ -106,6 +109,10 @@ def run_node(options: UpOptions, places: Places) -> None:
         # Before anything is written: the port may be in use.
         remembered = directory.read_json(PEERS_FILE) or {}
         socket = _open_socket(options.listen_port, remembered.get("listen_port"), offloads)
+        _make_run_directory(places)
+        # For the interface's addresses, and the receive buffers of sockets opened later. Before
+        # joining, since a name that is looked up begins a thread.
+        drop_privileges({CAP_NET_ADMIN}, _needed_later(places))
         prepared = _prepare_membership(options, directory, tun, stopped)
         if prepared is None:
             return
@@ -134,7 +141,6 @@ def run_node(options: UpOptions, places: Places) -> None:
             version=tunnel.__version__,
         )
         warn_of_slow_ciphers((AEGIS_128L, CHACHA20_POLY1305))
-        _make_run_directory(places)
         driver = NodeDriver(config, ledger, directory, tun, socket, places.control, offloads)
         greeting = f"{state.certificate.name} is {state.certificate.addresses[0].ip}"
         driver.run(stopped, lambda: _greet(f"{greeting} on interface {tun.name}"))
@@ -166,6 +172,7 @@ def run_server(
 ) -> None:
     """``punchtun server run``; `tcp` None: on the numbers of the UDP ports, those that are free.
     Raises OperatorError."""
+    stay_out_of_dumps()
     tls_files = TlsFiles(*tls) if tls is not None else None
     directory = StateDirectory(places.state)
     directory.lock()
@@ -185,6 +192,7 @@ def run_server(
         listeners=describe_listeners(addresses, sockets),
     )
     _make_run_directory(places)
+    drop_privileges((), _needed_later(places, *(tls or ())))
     ServerDriver(config, sockets, places.control, stream_sockets).run()
 
 
@@ -384,6 +392,12 @@ def _make_run_directory(places: Places) -> None:
         raise OperatorError(
             f"cannot create {places.control.parent} for the control socket: {error.strerror}"
         ) from error
+
+
+def _needed_later(places: Places, *files: str) -> list[str | Path]:
+    """What is still read, and imported, when the process runs."""
+    program = [each for each in sys.path if each] + [tunnel.__file__]
+    return [*program, places.state, places.control.parent, *files]
 
 
 def _host_name() -> str:
