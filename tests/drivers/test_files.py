@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,74 @@ def test_a_failed_write_leaves_the_old_file(
         state.write_json("a", {"new": object()})
     assert state.read_json("a") == {"old": 1}
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_the_disk_has_the_file_before_its_name_and_then_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, done = StateDirectory(tmp_path), []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(file: int) -> None:
+        is_directory = stat.S_ISDIR(os.fstat(file).st_mode)
+        done.append("fsync directory" if is_directory else f"fsync {os.fstat(file).st_size} bytes")
+        fsync(file)
+
+    def note_replace(source: str, target: str) -> None:
+        done.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    state.write_json("a", {})
+    assert done == ["fsync 3 bytes", "replace", "fsync directory"]
+
+
+def test_a_name_that_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory(tmp_path)
+    state.write_json("a", {"old": 1})
+
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", read_only)
+        with pytest.raises(OperatorError, match="read-only"):
+            state.write_json("a", {"new": 1})
+    assert state.read_json("a") == {"old": 1}
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("where", "content"),
+    [
+        ("os.fsync = lambda file: os._exit(9)", {"old": 1}),
+        ("os.replace = lambda source, target: os._exit(9)", {"old": 1}),
+        ("os.replace = lambda source, target: (replace(source, target), os._exit(9))", {"new": 1}),
+    ],
+)
+def test_who_dies_in_between_leaves_a_whole_file(
+    tmp_path: Path, where: str, content: dict[str, int]
+) -> None:
+    state = StateDirectory(tmp_path)
+    state.write_json("node.json", {"old": 1})
+    program = f"""
+from tunnel.drivers.files import StateDirectory
+import os
+replace = os.replace
+{where}
+StateDirectory({str(tmp_path)!r}).write_json("node.json", {{"new": 1}})
+"""
+    died = subprocess.run([sys.executable, "-c", program], check=False)
+    assert died.returncode == 9
+    assert state.read_json("node.json") == content
+    assert all(mode(path) == 0o600 for path in tmp_path.iterdir())
+    # What it had begun goes when the next one begins, secrets and all, and nothing else does.
+    (tmp_path / ".precious").touch()
+    (tmp_path / "mine.json").touch()
+    state.lock()
+    assert sorted(os.listdir(tmp_path)) == [".precious", "lock", "mine.json", "node.json"]
+    state.unlock()
 
 
 @pytest.mark.parametrize("content", [b"", b'{"key": ', b"[1]", b"\xff\xfe", b"null"])

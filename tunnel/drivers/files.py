@@ -6,10 +6,12 @@ gevent call it from the thread pool, or before packets flow.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
@@ -18,6 +20,8 @@ from typing import Any
 from tunnel.errors import OperatorError
 
 _LOCK = "lock"
+_TEMPORARY = re.compile(r"\.\w+\.json\.\w+")
+"""Names of what is being written: secrets, as in the file it is to become."""
 
 
 class StateDirectory:
@@ -83,7 +87,8 @@ class StateDirectory:
                     os.fsync(stream.fileno())
                 os.replace(temporary, path)
             except BaseException:
-                os.unlink(temporary)
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
                 raise
             directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -94,8 +99,9 @@ class StateDirectory:
             raise _explained(error, path, "write") from error
 
     def lock(self) -> None:
-        """From now until `unlock()`, or the end of this process, the directory is ours. Raises
-        OperatorError, with the process id, if it is another's."""
+        """From now until `unlock()`, or the end of this process, the directory is ours; what others
+        began to write here and did not end is removed. Raises OperatorError, with the process id,
+        if it is another's."""
         if self._lock is not None:
             return
         path = self.path / _LOCK
@@ -115,6 +121,10 @@ class StateDirectory:
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         self._lock = file
+        for left in self.path.iterdir():
+            if _TEMPORARY.fullmatch(left.name):
+                with contextlib.suppress(OSError):
+                    left.unlink()
 
     def unlock(self) -> None:
         """Harmless if it is not locked. The file stays: removing it would let two in."""
