@@ -32,6 +32,7 @@ from tunnel.core.peer import Peer
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
 from tunnel.noise.keys import PrivateKey, PublicKey, SigningKey, VerifyKey
 from tunnel.wire.certificate import Certificate, is_valid_name, parse_certificate
+from tunnel.wire.confidential import Confidential
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import (
     DEFAULT_PORT,
@@ -66,7 +67,7 @@ class NodeState:
 
 
 @dataclass
-class ServerState:
+class ServerState(Confidential):
     static: PrivateKey
     access_token: bytes = field(repr=False)
     port: int = DEFAULT_PORT
@@ -81,7 +82,7 @@ class ServerState:
 def pack_node_state(state: NodeState) -> Json:
     content: Json = {
         "private_key": encode_base64(state.static.data),
-        "server": str(state.server),
+        "server": state.server.text,
         "joined_by": state.joined_by,
     }
     if state.identity and state.certificate:
@@ -213,12 +214,12 @@ def parse_server_state(content: Json) -> ServerState:
 
 
 @dataclass(frozen=True)
-class UpOptions:
+class UpOptions(Confidential):
     """What was typed after ``punchtun up``, or stands in its configuration file under the same
     names with underscores. None: not given."""
 
-    join: str | None = None
-    server: str | None = None
+    join: str | None = field(default=None, repr=False)
+    server: str | None = field(default=None, repr=False)
     name: str | None = None
     ip: str | None = None
     interface: str | None = None
@@ -303,7 +304,7 @@ def read_host(text: str) -> str:
     """A name or address for a server URL. Raises UsageError."""
     host = text.strip().removeprefix("[").removesuffix("]")
     try:
-        return parse_server_url(str(ServerUrl(host, DEFAULT_PORT, bytes(32), bytes(16)))).host
+        return parse_server_url(ServerUrl(host, DEFAULT_PORT, bytes(32), bytes(16)).text).host
     except Malformed as error:
         raise UsageError(
             f"--host '{text}' is no name or address: write what nodes are to reach this machine "

@@ -72,7 +72,7 @@ def test_neither_node_nor_server(user: User) -> None:
 
 @pytest.mark.parametrize("arguments", [["pi"], ["--drill"]])
 def test_a_server_is_for_the_machine_alone(user: User, arguments: list[str]) -> None:
-    url = str(ServerUrl("203.0.113.10", 12345, bytes(range(32)), bytes(16)))
+    url = ServerUrl("203.0.113.10", 12345, bytes(range(32)), bytes(16)).text
     user.ask("doctor", *arguments, "--server", url).refused(2, "--server")
 
 
@@ -97,7 +97,7 @@ def test_before_up_with_nobody_there(user: User) -> None:
     port = free_port()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", port))
-        url = str(ServerUrl("127.0.0.1", port, bytes([9]) + bytes(31), bytes(16)))
+        url = ServerUrl("127.0.0.1", port, bytes([9]) + bytes(31), bytes(16)).text
         result = user.run("doctor", "--server", url)
     assert result.code == 5, result
     assert result.stdout.startswith(f"The server punchtun://127.0.0.1:{port} is not reached.")

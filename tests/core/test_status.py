@@ -80,7 +80,7 @@ def test_no_secret_is_in_it() -> None:
     world.wait_until_direct()
     config = world.node("a").config
     text = json.dumps(status(world))
-    assert str(config.server) not in text
+    assert config.server.text not in text
     assert config.static.data.hex() not in text
     assert config.identity.secret.hex() not in text
 

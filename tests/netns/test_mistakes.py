@@ -21,7 +21,7 @@ from .world import PATIENCE, PUNCHTUN, Node, World
 
 pytestmark = pytest.mark.root
 
-NOWHERE = str(ServerUrl("203.0.113.99", 12345, bytes(range(32)), bytes(16)))
+NOWHERE = ServerUrl("203.0.113.99", 12345, bytes(range(32)), bytes(16)).text
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_joining_through_a_server_name_that_does_not_resolve(node: Node, world: 
 
 def test_a_wrong_server_key_meets_silence(node: Node, world: World) -> None:
     wrong = ServerUrl(world.vps.ip4, 12345, bytes(range(32)), bytes(16))
-    node.up("--server", str(wrong))
+    node.up("--server", wrong.text)
     counter = world.vps.count_udp(12345)
     wait_until(lambda: counter.received().packets >= 2, what="the node trying again")
     assert counter.sent().packets == 0

@@ -9,6 +9,7 @@ from tunnel.constants import TUNNEL_MTU
 from tunnel.core.membership import NetworkIdentity
 from tunnel.noise.keys import PrivateKey
 from tunnel.wire.certificate import Certificate
+from tunnel.wire.confidential import Confidential
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import ServerUrl
 
@@ -45,7 +46,7 @@ class NodeConfig:
 
 
 @dataclass(frozen=True)
-class ServerConfig:
+class ServerConfig(Confidential):
     static: PrivateKey
     access_token: bytes = field(repr=False)
     relay: bool = True

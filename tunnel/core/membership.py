@@ -24,6 +24,7 @@ from tunnel.wire.certificate import (
     is_valid_name,
     parse_certificate,
 )
+from tunnel.wire.confidential import Confidential
 from tunnel.wire.invitation import (
     INVITATION_ID_LENGTH,
     TOKEN_LENGTH,
@@ -40,7 +41,7 @@ DEFAULT_EXPIRY = 24 * 3600
 
 
 @dataclass(frozen=True)
-class NetworkIdentity:
+class NetworkIdentity(Confidential):
     key: VerifyKey
     secret: bytes = field(repr=False)
     """32 bytes shared by the members."""
@@ -133,7 +134,7 @@ def join_key(label: bytes, mine: PrivateKey, theirs: PublicKey, token: bytes) ->
 
 
 @dataclass
-class Invitation:
+class Invitation(Confidential):
     token: bytes = field(repr=False)
     name: str
     address: ipaddress.IPv4Interface

@@ -200,4 +200,4 @@ class NodeControl:
         join = node.inviter.invite(str(request.get("name")), chosen, expires)
         # Shown only when it is safe on disk: a join string must not outlive its memory here.
         self._driver.save_ledger()
-        return {"join": str(join)}
+        return {"join": join.text}

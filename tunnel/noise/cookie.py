@@ -14,6 +14,7 @@ from tunnel.errors import AuthenticationFailed
 from tunnel.noise.handshake import Construction
 from tunnel.noise.keys import PublicKey, RandomBytes
 from tunnel.noise.primitives import blake2s, constant_time_equal, mac
+from tunnel.wire.confidential import Confidential
 from tunnel.wire.handshake import MAC_LENGTH, NO_MAC, CookieReply
 
 COOKIE_REFRESH_TIME = 120.0
@@ -25,7 +26,7 @@ _SECRET_LENGTH = 32
 _NONCE_LENGTH = 24
 
 
-class CookieChecker:
+class CookieChecker(Confidential):
     """The side that receives handshake messages, as the owner of one public key."""
 
     def __init__(
@@ -72,7 +73,7 @@ class CookieChecker:
         return bool(self._secret) and now - self._secret_made_at < COOKIE_REFRESH_TIME
 
 
-class CookieGenerator:
+class CookieGenerator(Confidential):
     """The side that sends handshake messages to the owner of one public key."""
 
     def __init__(self, construction: Construction, remote_static: PublicKey) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from nacl import bindings
 from nacl.exceptions import CryptoError
@@ -26,6 +26,7 @@ from nacl.exceptions import CryptoError
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.sealing import derive_key
 from tunnel.noise.sodium import DirectAead, find_direct
+from tunnel.wire.confidential import refuse_pickling
 from tunnel.wire.handshake import CHOICE_AEGIS, CHOICE_CHACHA, OFFER_AEGIS
 
 Cryptor = Callable[[bytes, bytes, bytes, bytes], bytes]
@@ -83,6 +84,12 @@ class FrameKeys(NamedTuple):
     cipher: FrameCipher
     sending: bytes
     receiving: bytes
+
+    def __repr__(self) -> str:
+        return f"FrameKeys({self.cipher.name})"
+
+    def __reduce__(self) -> NoReturn:  # A NamedTuple has no other bases.
+        refuse_pickling(self)
 
 
 def _make(name: str, choice: int, primitive: str, nonce_offset: int, ad_length: int) -> FrameCipher:

@@ -9,6 +9,7 @@ from tunnel.noise.frame_cipher import FrameCipher
 from tunnel.noise.primitives import Buffer
 from tunnel.noise.replay import ReplayFilter
 from tunnel.noise.sodium import DirectKey
+from tunnel.wire.confidential import Confidential
 from tunnel.wire.transport import HEADER_LENGTH, pack_header
 
 REKEY_AFTER_MESSAGES = 2**60
@@ -17,7 +18,7 @@ REJECT_AFTER_MESSAGES = 2**64 - 2**13 - 1
 """Counters from here on are neither sent nor accepted (white paper §6.1)."""
 
 
-class Keypair:
+class Keypair(Confidential):
     """A key for each direction, with the counters and the replay window that belong to them."""
 
     __slots__ = (

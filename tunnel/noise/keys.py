@@ -1,7 +1,7 @@
 """Keys as values: immutable, hashable, of the right length by construction.
 
 Public keys have a text form, unpadded base64url (43 characters, one text per key). Secret keys have
-none, compare in constant time, and never show themselves in a ``repr``.
+none, compare in constant time, and never show themselves in a ``repr`` or a pickle.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from nacl.exceptions import RuntimeError as SodiumError
 
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.primitives import KEY_LENGTH, constant_time_equal
+from tunnel.wire.confidential import Confidential
 
 SIGNATURE_LENGTH = 64
 
@@ -52,7 +53,7 @@ class _Public:
         return f"{type(self).__name__}({self})"
 
 
-class _Secret:
+class _Secret(Confidential):
     __slots__ = ()
     data: bytes
 

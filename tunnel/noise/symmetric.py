@@ -6,11 +6,12 @@ The cipher state of §5.1 is folded in: during a handshake nothing else uses one
 from __future__ import annotations
 
 from tunnel.noise.primitives import HASH_LENGTH, blake2s, kdf, open_, seal
+from tunnel.wire.confidential import Confidential
 
 PROTOCOL_NAME = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"
 
 
-class SymmetricState:
+class SymmetricState(Confidential):
     """Chaining key, transcript hash and, once a key was mixed in, a cipher key and its nonce."""
 
     __slots__ = ("_chaining_key", "_key", "_nonce", "handshake_hash")

@@ -31,9 +31,10 @@ import re
 import struct
 import urllib.parse
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from tunnel.errors import Malformed
+from tunnel.wire.confidential import Confidential, refuse_pickling
 
 URL_SCHEME = "punchtun"
 JOIN_PREFIX = "punchtun-join:"
@@ -67,7 +68,7 @@ def decode_base64(text: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class ServerUrl:
+class ServerUrl(Confidential):
     """Where the rendezvous server is, its public key, and the token without which it is silent."""
 
     host: str
@@ -80,7 +81,8 @@ class ServerUrl:
     websocket: str | None = None
     """ws://… or wss://…, where that is not at the usual place."""
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
         """The whole URL, access token included: for the people it is meant for."""
         options = f"?{self.options}" if self.options else ""
         return f"{self.location}/{encode_base64(self.public_key + self.access_token)}{options}"
@@ -195,13 +197,15 @@ def _ascii_host(host: str) -> str:
 
 
 @dataclass(frozen=True)
-class JoinString:
+class JoinString(Confidential):
     inviter: bytes
     """The inviter's X25519 public key."""
     token: bytes
     server: ServerUrl
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What `parse_join_string` reads, token included: for the people it is meant for."""
         server = self.server
         version = 2 if server.options else 1
         head = _JOIN.pack(
@@ -295,6 +299,12 @@ class Admission(NamedTuple):
     network_secret: bytes
     certificate: bytes
     inviter_certificate: bytes
+
+    def __repr__(self) -> str:
+        return f"Admission(to the network {encode_base64(self.network_key)})"
+
+    def __reduce__(self) -> NoReturn:  # A NamedTuple has no other bases.
+        refuse_pickling(self)
 
     def pack(self) -> bytes:
         length = struct.pack("<H", len(self.inviter_certificate))
