@@ -9,24 +9,46 @@ from __future__ import annotations
 
 import base64
 import gc
+import json
 import pickle
+import traceback
 import types
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from tests.core.ends import Network
 from tests.core.test_join import Village
 from tests.sim.nat import Nat
 from tests.sim.world import World
-from tunnel.config import NodeState, ServerState, UpOptions
+from tests.spellings import Search
+from tunnel.cli import main
+from tunnel.config import (
+    LEDGER_FILE,
+    NODE_FILE,
+    SERVER_FILE,
+    NodeState,
+    ServerState,
+    UpOptions,
+    pack_node_state,
+    pack_server_state,
+    parse_ledger,
+    parse_node_state,
+    parse_server_state,
+    read_up_config,
+)
 from tunnel.core.configuration import NodeConfig
+from tunnel.drivers.files import StateDirectory
+from tunnel.errors import UsageError
 from tunnel.noise.frame_cipher import CHACHA20_POLY1305, FrameKeys
 from tunnel.noise.handshake import PUNCHTUN, Initiator, consume_initiation
 from tunnel.noise.keypair import Keypair
 from tunnel.noise.keys import PresharedKey, PrivateKey, SigningKey
 from tunnel.noise.symmetric import SymmetricState
-from tunnel.wire.invitation import Admission, JoinString, ServerUrl
+from tunnel.wire.invitation import Admission, JoinString, ServerUrl, encode_base64
 
 RAW = {
     "_chaining_key",
@@ -78,37 +100,20 @@ def secrets_of(each: object) -> Iterator[bytes]:
             yield value
 
 
-def spellings(secret: bytes) -> Iterator[str]:
-    """As it would look in a text: as a literal, in hex, and in base64 at each of its offsets."""
-    yield repr(secret)[2:-1]
-    yield secret.hex()
-    yield secret.hex().upper()
-    for offset in range(3):
-        for alphabet in (None, b"-_"):
-            text = base64.b64encode(bytes(offset) + secret, alphabet).decode()
-            # The first and the last characters depend on what stands beside it.
-            yield text[4:-4]
+def faults(search: Search, each: object) -> Iterator[str]:
+    """Where a secret shows."""
+    for kind, text in (("repr", repr(each)), ("str", str(each)), ("format", f"{each}")):
+        if search.finds_any(text):
+            yield f"{kind} of {type(each).__qualname__}"
+    try:
+        pickled = pickle.dumps(each)
+    except Exception:  # Whatever it is: it gives nothing away.
+        return
+    if search.finds_any(pickled):
+        yield f"pickle of {type(each).__qualname__}"
 
 
-class Reader:
-    """Looks for secrets."""
-
-    def __init__(self, secrets: Iterable[bytes]) -> None:
-        self.secrets = set(secrets)
-        self._spellings = {text for secret in self.secrets for text in spellings(secret)}
-
-    def faults(self, each: object) -> Iterator[str]:
-        for kind, text in (("repr", repr(each)), ("str", str(each)), ("format", f"{each}")):
-            if any(spelling in text for spelling in self._spellings):
-                yield f"{kind} of {type(each).__qualname__}"
-        try:
-            pickled = pickle.dumps(each)
-        except Exception:  # Whatever it is: it gives nothing away.
-            return
-        if any(secret in pickled for secret in self.secrets):
-            yield f"pickle of {type(each).__qualname__}"
-
-
+NETWORK = Network()
 URL = ServerUrl("203.0.113.10", 12345, bytes(range(32)), b"access token: 16")
 
 
@@ -159,18 +164,18 @@ def everything() -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def reader(everything: list[object]) -> Reader:
-    reader = Reader(secret for each in everything for secret in secrets_of(each))
-    assert len(reader.secrets) > 30
-    return reader
+def search(everything: list[object]) -> Search:
+    search = Search(secret for each in everything for secret in secrets_of(each))
+    assert len(search.secrets) > 30
+    return search
 
 
-def test_no_text_and_no_pickle_shows_a_secret(everything: list[object], reader: Reader) -> None:
+def test_no_text_and_no_pickle_shows_a_secret(everything: list[object], search: Search) -> None:
     ours = {id(each): each for each in everything if is_ours(each)}.values()
     kinds = {type(each) for each in ours}
     assert {NodeConfig, Keypair, FrameKeys, ServerUrl, SymmetricState} <= kinds
     assert len(kinds) > 100
-    assert sorted({fault for each in ours for fault in reader.faults(each)}) == []
+    assert sorted({fault for each in ours for fault in faults(search, each)}) == []
 
 
 def test_who_holds_a_secret_is_not_pickled(everything: list[object]) -> None:
@@ -184,8 +189,135 @@ def test_who_holds_a_secret_is_not_pickled(everything: list[object]) -> None:
 
 def test_what_was_typed_shows_no_secret() -> None:
     join = JoinString(bytes(32), b"invitation: 16 b", URL)
-    reader = Reader([join.token, URL.access_token])
-    assert list(reader.faults(UpOptions(join=join.text, server=URL.text))) == []
+    search = Search([join.token, URL.access_token])
+    assert list(faults(search, UpOptions(join=join.text, server=URL.text))) == []
+
+
+STATE = {
+    NODE_FILE: pack_node_state(
+        NodeState(
+            PrivateKey(b"1" * 31 + b"!"),
+            URL,
+            NETWORK.identity,
+            NETWORK.certificate,
+            SigningKey(b"5" * 31 + b"!"),
+        )
+    ),
+    SERVER_FILE: pack_server_state(ServerState(PrivateKey(b"2" * 31 + b"!"), b"a token of 16 b.")),
+    LEDGER_FILE: {
+        "issued": [encode_base64(NETWORK.certificate.pack())],
+        "invitations": [
+            {
+                "token": encode_base64(b"invitation: 16 b"),
+                "name": "camera",
+                "address": "10.9.0.2/24",
+                "expires": 0,
+                "redeemed_by": None,
+            }
+        ],
+    },
+}
+ON_DISK = Search(
+    [
+        *(b"1" * 31 + b"!", b"2" * 31 + b"!", b"5" * 31 + b"!"),
+        *(NETWORK.identity.secret, URL.access_token, b"a token of 16 b.", b"invitation: 16 b"),
+    ]
+)
+
+
+def damaged(content: Any) -> Iterator[Any]:
+    """It with one value, at any depth, replaced by what is of no use."""
+    yield from (7, [content], {"a": content}, None)
+    if isinstance(content, str):
+        yield from (f"{content}=", f"x{content}", content[1:], content[:-1], f"\xe9{content}")
+    elif isinstance(content, list):
+        for i, each in enumerate(content):
+            yield from ([*content[:i], worse, *content[i + 1 :]] for worse in damaged(each))
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield from (content | {key: worse} for worse in damaged(value))
+            yield {other: kept for other, kept in content.items() if other != key}
+
+
+def read_all(directory: StateDirectory) -> None:
+    """As `up` and `server run` do."""
+    node = parse_node_state(directory.read_json(NODE_FILE) or {})
+    parse_ledger(directory.read_json(LEDGER_FILE) or {}, node)
+    parse_server_state(directory.read_json(SERVER_FILE) or {})
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_no_complaint_about_a_file_quotes_it(tmp_path: Path, name: str) -> None:
+    """Nor does the traceback, which nobody should ever see."""
+    directory = StateDirectory(tmp_path)
+    for other, content in STATE.items():
+        directory.write_json(other, content)
+    read_all(directory)
+    whole = (tmp_path / name).read_text()
+    texts = [whole[: len(whole) // 2], whole.replace('": "', '": ', 1), whole + "}"]
+    texts += [json.dumps(each, ensure_ascii=False) for each in damaged(STATE[name])]
+    complaints = []
+    for text in texts:
+        (tmp_path / name).write_text(text)
+        try:
+            read_all(directory)
+        except Exception as error:
+            complaints.append("".join(traceback.format_exception(error)))
+    assert len(complaints) > 20
+    assert [text for text in complaints if ON_DISK.finds_any(text)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "join = {join}",
+        "join = '{join}",
+        "join = ['{join}']",
+        "join = 5\nserver = '{url}'\nserver = '{url}'",
+        "{join}",
+        "[join]\n'{join}' = 1",
+        "server = '{url}'\nmtu = '{url}'",
+    ],
+)
+def test_no_complaint_about_a_configuration_quotes_it(tmp_path: Path, text: str) -> None:
+    join = JoinString(bytes(32), b"invitation: 16 b", URL)
+    (tmp_path / "up.toml").write_text(text.format(join=join.text, url=URL.text))
+    with pytest.raises(UsageError) as error:
+        read_up_config(str(tmp_path / "up.toml"))
+    complaint = "".join(traceback.format_exception(error.value))
+    assert not Search([join.token, URL.access_token]).finds_any(complaint)
+
+
+@pytest.mark.parametrize("spoil", [slice(1, None), slice(14, None), slice(0, -3), slice(0, None)])
+def test_no_complaint_about_what_was_typed_quotes_it(tmp_path: Path, spoil: slice) -> None:
+    """A join string whose beginning was not copied is taken for the name of a file."""
+    join = JoinString(bytes(32), b"invitation: 16 b", URL)
+    argv = ["up", join.text[spoil], "--mtu", "100000", "--state-dir", str(tmp_path)]
+    result = CliRunner().invoke(main, argv)
+    assert result.exit_code == 2
+    assert "punchtun: " in result.output
+    assert not Search([join.token, URL.access_token]).finds_any(result.output)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["up", "{join}", "{tail}"],
+        ["up", "{url}"],
+        ["up", "--mtu", "{tail}"],
+        ["up", "--{tail}"],
+        ["invite", "pi", "{tail}"],
+        ["{tail}"],
+        ["server", "run", "--relay", "{tail}"],
+    ],
+)
+def test_no_complaint_about_arguments_quotes_a_secret(tmp_path: Path, argv: list[str]) -> None:
+    """As of a join string in which a line break was copied as well."""
+    join = JoinString(bytes(32), b"invitation: 16 b", URL)
+    texts = {"join": join.text, "url": URL.text, "tail": join.text[40:]}
+    result = CliRunner().invoke(main, [each.format(**texts) for each in argv])
+    assert result.exit_code == 2
+    assert not Search([join.token, URL.access_token]).finds_any(result.output)
 
 
 KEY = b"a key\n of \xff bytes"
@@ -201,10 +333,10 @@ KEY = b"a key\n of \xff bytes"
         base64.urlsafe_b64encode(b"xy" + KEY + b"z").decode(),
     ],
 )
-def test_the_reader_can_read(text: str) -> None:
+def test_what_shows_is_found(text: str) -> None:
     class Talkative:
         def __repr__(self) -> str:
             return text
 
-    found = list(Reader([KEY]).faults(Talkative()))
+    found = list(faults(Search([KEY]), Talkative()))
     assert [fault.partition(" ")[0] for fault in found] == ["repr", "str", "format"]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tunnel import __version__
+from tunnel.cli.masking import mask
 from tunnel.errors import OperatorError
 
 
@@ -27,6 +28,14 @@ class Commands(click.Group):
             # Whoever read our output has enough of it, as in `punchtun events | head`.
             sys.stderr.close()
             sys.exit(0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does. A join string that was copied with a space in it makes an argument too
+        many, which click would quote."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(mask(error.format_message()), error.ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which a new user needs them."""

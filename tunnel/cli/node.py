@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from tunnel.cli.masking import mask
 from tunnel.errors import UsageError
 
 state_dir = click.option(
@@ -150,5 +151,6 @@ def _read_join(text: str | None) -> str | None:
         return Path(text).read_text()
     except OSError as error:
         raise UsageError(
-            f"'{text}' is neither a join string nor a file that can be read ({error.strerror})"
+            f"'{mask(text)}' is neither a join string nor a file that can be read "
+            f"({error.strerror})"
         ) from error

@@ -46,6 +46,7 @@ from tunnel.core.membership import (
 )
 from tunnel.dataplane.limits import gso_max_size
 from tunnel.drivers import clock
+from tunnel.drivers.arguments import hide_arguments
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.join import join_network
 from tunnel.drivers.network import configure_interface, find_clash
@@ -82,6 +83,7 @@ def tell(sentence: str) -> None:
 def run_node(options: UpOptions, places: Places) -> None:
     """``punchtun up``. Raises OperatorError."""
     stay_out_of_dumps()
+    hide_arguments()
     if options.mtu is not None and not MINIMUM_MTU <= options.mtu <= 65000:
         raise UsageError(f"--mtu {options.mtu}: use {MINIMUM_MTU} to 65000")
     if options.name is not None and not is_valid_name(options.name):
