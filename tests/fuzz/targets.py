@@ -44,6 +44,8 @@ from tunnel.noise.keypair import Keypair
 from tunnel.noise.keys import PresharedKey
 from tunnel.noise.tai64n import TIMESTAMP_LENGTH
 from tunnel.wire import natpmp, pcp
+from tunnel.wire.armour import armour, remove_armour
+from tunnel.wire.backup import parse_backup, parse_sealed_backup
 from tunnel.wire.candidate import pack_candidates, parse_announcement, parse_candidates
 from tunnel.wire.certificate import parse_certificate
 from tunnel.wire.check import (
@@ -474,6 +476,23 @@ def fuzz_join_string(data: bytes) -> None:
         assert parse_join_string(join.text) == join
 
 
+def fuzz_backup(data: bytes) -> None:
+    """Any bytes are a sealed backup or the content of one, in one form, or Malformed."""
+    for parse in (parse_sealed_backup, parse_backup):
+        message = _message(parse, data)
+        assert message is None or message.pack() == data
+
+
+def fuzz_armour(data: bytes) -> None:
+    """Any text is armour of some bytes or Malformed; any bytes come back out of their armour."""
+    try:
+        inside = remove_armour(data.decode("utf-8", "replace"))
+        assert remove_armour(armour(inside, "of it")) == inside
+    except Malformed:
+        pass
+    assert remove_armour(armour(data, "of it")) == data
+
+
 def fuzz_base64(data: bytes) -> None:
     """A text is base64url of at most one string of bytes."""
     text = data.decode("latin-1")
@@ -707,6 +726,8 @@ def _valid(name: str) -> list[bytes]:
         "join_messages": _of(parse_join_request, parse_join_answer, parse_admission),
         "server_url": [URL.text.encode(), b"punchtun://[2001:db8::1]:7/" + b"A" * 64],
         "join_string": [JOIN.encode(), decode_base64(JOIN.removeprefix(JOIN_PREFIX))],
+        "backup": _of(parse_sealed_backup, parse_backup),
+        "armour": [armour(bytes(range(n)), "of a").encode() for n in (0, 1, 36, 100)],
         "base64": [encode_base64(bytes(range(n))).encode() for n in (0, 1, 2, 3, 48)],
         "nat_pmp": _of(natpmp.parse_response),
         "pcp": _of(pcp.parse_response),

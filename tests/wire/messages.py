@@ -11,6 +11,15 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tunnel.wire import natpmp, pcp
+from tunnel.wire.backup import (
+    MAX_MEMORY,
+    MAX_PASSES,
+    MIN_MEMORY,
+    NetworkBackup,
+    SealedBackup,
+    parse_backup,
+    parse_sealed_backup,
+)
 from tunnel.wire.candidate import (
     MAX_CANDIDATES,
     Announcement,
@@ -51,6 +60,8 @@ from tunnel.wire.invitation import (
     JoinAnswer,
     JoinRequest,
     JoinStatus,
+    ServerUrl,
+    encode_base64,
     parse_admission,
     parse_join_answer,
     parse_join_request,
@@ -583,6 +594,41 @@ KINDS = [
             st.binary(max_size=300),
         ),
         tail=10,
+    ),
+    Kind(
+        "sealed backup",
+        parse_sealed_backup,
+        SealedBackup(4, 65536, b"S" * 16, b"sealed"),
+        "01 01 0000 04000000 00000100" + "53" * 16 + "7365616c6564",
+        st.builds(
+            SealedBackup,
+            st.integers(1, MAX_PASSES),
+            st.integers(MIN_MEMORY, MAX_MEMORY),
+            octets(16),
+            st.binary(min_size=1, max_size=300),
+        ),
+        tail=5,
+    ),
+    Kind(
+        "backup",
+        parse_backup,
+        NetworkBackup(
+            KEY, OTHER_KEY, 0x0102, ServerUrl("192.0.2.1", 7, KEY, bytes(16)), (CERTIFICATE,) * 2
+        ),
+        f"{KEY_HEX} {OTHER_KEY_HEX} 0201000000000000 5700"
+        + f"punchtun://192.0.2.1:7/{encode_base64(KEY + bytes(16))}".encode().hex()
+        + f"02000000 {len(CERTIFICATE.pack()):02x}00 {CERTIFICATE_HEX}"
+        + f"{len(CERTIFICATE.pack()):02x}00 {CERTIFICATE_HEX}",
+        st.builds(
+            NetworkBackup,
+            octets(32),
+            octets(32),
+            words(64),
+            st.builds(
+                ServerUrl, ipv4 | ipv6 | names, st.integers(1, 65535), octets(32), octets(16)
+            ),
+            st.lists(certificates, max_size=3).map(tuple),
+        ),
     ),
     Kind(
         "nat-pmp address",
