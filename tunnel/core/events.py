@@ -67,6 +67,18 @@ class PeerIntroduced:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressContested:
+    """The certificates of two members, of whom one may be this node, hold the same address."""
+
+    address: str
+    """With its prefix length."""
+    holder: str
+    """Whose it is on every node: its certificate is the older."""
+    other: str
+    """Who cannot use it, and ought to join again by a new invitation."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerGone:
     """The peer said good-bye, or the server no longer hears it."""
 
@@ -171,6 +183,7 @@ Event = (
     | PortMapped
     | PortMappingLost
     | PeerIntroduced
+    | AddressContested
     | PeerGone
     | SessionEstablished
     | PathChanged

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import InvitationRedeemed
 from tunnel.core.machine import RandomBytes, WallClock
 from tunnel.core.membership import DEFAULT_EXPIRY, InvitationLedger
+from tunnel.core.peer import Peer
 from tunnel.errors import Malformed
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.invitation import JoinStatus, JoinString, parse_join_request
@@ -21,11 +23,13 @@ class Inviter:
         self,
         config: NodeConfig,
         ledger: InvitationLedger | None,
+        peers: Iterable[Peer],
         random_bytes: RandomBytes,
         wall_clock: WallClock,
     ) -> None:
         self.ledger = ledger
         self._config = config
+        self._peers = peers
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
         self._pending: list[Grant] = []
@@ -43,6 +47,7 @@ class Inviter:
         """
         if self.ledger is None:
             raise ValueError("this node holds no signing key")
+        self._learn(self.ledger)
         invitation = self.ledger.invite(
             name, self._wall_clock(), self._random_bytes, address, expires_in
         )
@@ -58,6 +63,7 @@ class Inviter:
         if self.ledger is None:
             raise Malformed("join request to a node that cannot invite")
         request = parse_join_request(message.sealed)
+        self._learn(self.ledger)
         answer, consumed = self.ledger.redeem(
             request, PublicKey(message.joiner), self._wall_clock(), self._random_bytes
         )
@@ -67,6 +73,10 @@ class Inviter:
             return None
         self._pending.append(grant)
         return InvitationRedeemed(consumed.name if consumed else "")
+
+    def _learn(self, ledger: InvitationLedger) -> None:
+        """Whom other inviters have let in: their names and addresses are given to nobody else."""
+        ledger.learn([peer.certificate for peer in self._peers])
 
     def take_refusals(self) -> list[Grant]:
         refusals, self._refusals = self._refusals, []

@@ -81,6 +81,12 @@ def sign_certificate(certificate: Certificate, signing_key: SigningKey) -> Certi
     )
 
 
+def seniority(certificate: Certificate) -> tuple[int, int, bytes]:
+    """Smaller is older. What two certificates claim belongs to the older: with several inviters,
+    who know of each other's members late, nobody loses what he had. The same on every node."""
+    return certificate.issued, certificate.serial, certificate.key
+
+
 # Tunnel addresses
 
 
@@ -110,11 +116,15 @@ def choose_ipv4_network(
 
 
 def choose_ipv4_address(
-    prefix: ipaddress.IPv4Network, taken: Iterable[ipaddress.IPv4Address]
+    prefix: ipaddress.IPv4Network, taken: Iterable[ipaddress.IPv4Address], start: int = 0
 ) -> ipaddress.IPv4Interface:
-    """The lowest address of `prefix` that is free."""
+    """The lowest address of `prefix` that is free; or the next free one from its number `start`
+    on, any number, as if they lay in a circle."""
     used = set(taken)
-    for address in prefix.hosts():
+    ends = 0 if prefix.prefixlen >= 31 else 1
+    count = prefix.num_addresses - 2 * ends
+    for step in range(count):
+        address = prefix.network_address + ends + (start + step) % count
         if address not in used:
             return ipaddress.IPv4Interface((address, prefix.prefixlen))
     raise OperatorError(f"no address is free in {prefix}")
@@ -144,9 +154,19 @@ class Invitation(Confidential):
     """The joiner's X25519 key. Only it may ask again, when the answer was lost."""
 
 
+def first_address(certificate: Certificate) -> int:
+    """From which number on the node of this certificate gives addresses away: the founder from the
+    lowest, any other inviter from one of its own. So two of them, or one that was restored from
+    an old backup, seldom give the same address to two machines they do not both know of."""
+    if certificate.serial == 1:
+        return 0
+    return int.from_bytes(derive_key(b"first address", certificate.key)[:4], "little")
+
+
 class InvitationLedger:
-    """Invitations and certificates issued here. The owner saves it after every change, and *before*
-    anything leaves this machine that depends on it: a token must not be spent twice by a crash."""
+    """Invitations and certificates issued here, and the certificates known of other inviters. The
+    owner saves it after every change, and *before* anything leaves this machine that depends on it:
+    a token must not be spent twice by a crash."""
 
     def __init__(
         self,
@@ -171,6 +191,23 @@ class InvitationLedger:
                 return interface.network
         raise OperatorError("this network has no IPv4 prefix")
 
+    @property
+    def _taken(self) -> set[ipaddress.IPv4Address]:
+        """Addresses of members."""
+        return {
+            interface.ip
+            for certificate in self.issued
+            for interface in certificate.addresses
+            if isinstance(interface, ipaddress.IPv4Interface)
+        }
+
+    def learn(self, certificates: Iterable[Certificate]) -> bool:
+        """Note what other inviters have issued; the caller has verified it. Whether any is new."""
+        known = set(self.issued)
+        new = [certificate for certificate in certificates if certificate not in known]
+        self.issued += new
+        return bool(new)
+
     def invite(
         self,
         name: str,
@@ -191,14 +228,9 @@ class InvitationLedger:
             for other in self.invitations
             if other.redeemed_by is not None or (other.expires > wall_time and other.name != name)
         ]
-        taken = {
-            interface.ip
-            for certificate in self.issued
-            for interface in certificate.addresses
-            if isinstance(interface, ipaddress.IPv4Interface)
-        } | {other.address.ip for other in kept}
+        taken = self._taken | {other.address.ip for other in kept}
         if address is None:
-            chosen = choose_ipv4_address(self.prefix, taken)
+            chosen = choose_ipv4_address(self.prefix, taken, first_address(self.issued[0]))
         else:
             chosen = ipaddress.IPv4Interface((address, self.prefix.prefixlen))
             if address not in self.prefix:
@@ -240,10 +272,16 @@ class InvitationLedger:
             return self._refuse(JoinStatus.USED, joiner, random_bytes), None
         consumed = invitation if invitation.redeemed_by is None else None
         if consumed:
+            try:
+                certified = self._certify(invitation, joiner, wall_time)
+            except OperatorError:
+                return self._refuse(JoinStatus.UNKNOWN, joiner, random_bytes), None
             invitation.redeemed_by = joiner.data
-            self.issued.append(self._certify(invitation, joiner, wall_time))
-        certificate = next(
-            c for c in self.issued if c.key == joiner.data and c.name == invitation.name
+            self.issued.append(certified)
+        # The greatest serial: it may have become an inviter since.
+        certificate = max(
+            (c for c in self.issued if c.key == joiner.data and c.name == invitation.name),
+            key=lambda c: c.serial,
         )
         admission = Admission(
             self._identity.key.data,
@@ -256,6 +294,14 @@ class InvitationLedger:
         return JoinAnswer(JoinStatus.GRANTED, sealed), consumed
 
     def _certify(self, invitation: Invitation, joiner: PublicKey, wall_time: float) -> Certificate:
+        """Raises OperatorError if another inviter has given the name away since, and there is no
+        address instead of one that was."""
+        if invitation.name in (certificate.name for certificate in self.issued):
+            raise OperatorError(f"a member named '{invitation.name}' exists already")
+        if invitation.address.ip in self._taken:
+            others = {i.address.ip for i in self.invitations if i.redeemed_by is None}
+            start = first_address(self.issued[0])
+            invitation.address = choose_ipv4_address(self.prefix, self._taken | others, start)
         addresses: tuple[Interface, ...] = (
             invitation.address,
             derive_ula(self._identity.key, joiner),

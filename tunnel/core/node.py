@@ -65,7 +65,6 @@ class Node:
         ledger: InvitationLedger | None = None,
     ) -> None:
         self.config = config
-        self.inviter = Inviter(config, ledger, random_bytes, wall_clock)
         self.drops: Counter[str] = Counter()
         """Reason → datagrams and packets dropped for it."""
         indices: IndexTable[Session] = IndexTable(random_bytes)
@@ -82,12 +81,14 @@ class Node:
         self.peers = PeerTable(
             static=config.static,
             identity=config.identity,
+            certificate=config.certificate,
             indices=indices,
             random_bytes=random_bytes,
             wall_clock=wall_clock,
             interface_mtu=config.mtu,
             may_use_aegis=config.may_use_aegis,
         )
+        self.inviter = Inviter(config, ledger, self.peers, random_bytes, wall_clock)
         self._announcer = Announcer(config, random_bytes, wall_clock)
         own_key = config.certificate.key
         introductions = IntroductionReceiver(

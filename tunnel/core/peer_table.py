@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL
 from tunnel.core.attention import Attention
-from tunnel.core.events import Event, PeerIntroduced, PeersChanged
+from tunnel.core.events import AddressContested, Event, PeerIntroduced, PeersChanged
 from tunnel.core.hops import FALLBACK_TTL
 from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, WallClock
-from tunnel.core.membership import NetworkIdentity
+from tunnel.core.membership import NetworkIdentity, seniority
 from tunnel.core.peer import Peer
 from tunnel.core.routes import RoutingTable, host_network
 from tunnel.core.session import Session
@@ -19,6 +19,7 @@ from tunnel.errors import AuthenticationFailed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PrivateKey, PublicKey
 from tunnel.wire.candidate import Candidate
+from tunnel.wire.certificate import Certificate, Network
 from tunnel.wire.endpoint import Endpoint
 
 
@@ -28,6 +29,7 @@ class PeerTable:
         *,
         static: PrivateKey,
         identity: NetworkIdentity,
+        certificate: Certificate,
         indices: IndexTable[Session],
         random_bytes: RandomBytes,
         wall_clock: WallClock,
@@ -39,6 +41,7 @@ class PeerTable:
         self.attention: Attention[Peer] = Attention()
         self._static = static
         self._identity = identity
+        self._certificate = certificate
         self._indices = indices
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
@@ -51,6 +54,7 @@ class PeerTable:
         self._keepalive_interval = KEEPALIVE_INTERVAL
         self._opener_ttl = FALLBACK_TTL
         self._events: list[Event] = []
+        self._told: set[AddressContested] = set()
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._by_key.values())
@@ -84,11 +88,13 @@ class PeerTable:
         return channel in self._by_channel
 
     def find(self, name: str) -> Peer | None:
-        """By name, or by tunnel address."""
-        for peer in self:
-            if peer.name == name or name in (str(i.ip) for i in peer.certificate.addresses):
-                return peer
-        return None
+        """By name, or by tunnel address. Of several, the one with the oldest certificate."""
+        found = [
+            peer
+            for peer in self
+            if peer.name == name or name in (str(i.ip) for i in peer.certificate.addresses)
+        ]
+        return min(found, key=lambda peer: seniority(peer.certificate), default=None)
 
     def set_channel(self, peer: Peer, channel: int) -> None:
         """The server's number for the pair; 0: it does not relay."""
@@ -160,11 +166,34 @@ class PeerTable:
         else:
             self.routes.remove_target(peer)
             peer.certificate, peer.packed_certificate = certificate, packed
+            for other in self:
+                self._route(other)
         if endpoints:
             peer.known_endpoints = tuple(endpoints)
-        for interface in certificate.addresses:
-            self.routes.add(host_network(interface.ip), peer)
-        for route in certificate.routes:
-            self.routes.add(route, peer)
+        self._route(peer)
         self._events.append(PeersChanged())
         return peer
+
+    def _route(self, peer: Peer) -> None:
+        """What its certificate says, but for what an older certificate gives to another."""
+        own = _networks(self._certificate)
+        for network in _networks(peer.certificate):
+            holder = self.routes.get(network)
+            if network in own:
+                other = self._certificate
+            elif holder is None or holder is peer:
+                self.routes.add(network, peer)
+                continue
+            else:
+                other = holder.certificate
+            senior, junior = sorted((peer.certificate, other), key=seniority)
+            if senior is peer.certificate:
+                self.routes.add(network, peer)
+            contest = AddressContested(str(network), senior.name, junior.name)
+            if contest not in self._told:
+                self._told.add(contest)
+                self._events.append(contest)
+
+
+def _networks(certificate: Certificate) -> list[Network]:
+    return [*(host_network(i.ip) for i in certificate.addresses), *certificate.routes]

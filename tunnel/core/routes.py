@@ -42,6 +42,12 @@ class RoutingTable(Generic[T]):
                     del table[key]
             self._lengths[size] = sorted((p for p, t in tables.items() if t), reverse=True)
 
+    def get(self, network: Network) -> T | None:
+        """Whom exactly that prefix is routed to."""
+        size = 4 if network.version == 4 else 16
+        table = self._tables[size].get(network.prefixlen, {})
+        return table.get(int(network.network_address) >> (size * 8 - network.prefixlen))
+
     def find(self, address: bytes) -> T | None:
         """The target with the longest prefix that holds `address` (4 or 16 bytes)."""
         try:

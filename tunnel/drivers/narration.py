@@ -28,6 +28,11 @@ def narrate(event: core.Event) -> str:
             return f"the router no longer forwards {external} to us ({reason})"
         case core.PeerIntroduced(peer=peer):
             return f"{peer} is a member of the network"
+        case core.AddressContested(address=address, holder=holder, other=other):
+            return (
+                f"{holder} and {other} both have {address} by their certificates: it belongs to "
+                f"{holder}, whose is older; let {other} join again by a new invitation"
+            )
         case core.PeerGone(peer=peer, reason=reason):
             return f"{peer} is gone: {reason}"
         case core.SessionEstablished(peer=peer):
