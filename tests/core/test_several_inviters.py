@@ -100,15 +100,17 @@ def test_the_older_certificate_has_the_address_whoever_came_first(
         assert peer.name == each.name
 
 
-def seniority_of(name: str) -> tuple[int, int, bytes]:
+def seniority_of(name: str) -> tuple[int, bytes]:
     return seniority(next(c for c in (OLD, YOUNG, YOUNGEST) if c.name == name))
 
 
-def test_of_one_second_the_smaller_serial_and_then_the_smaller_key() -> None:
-    first = certify(5, 7, serial=2)
-    for other in (certify(3, 7, serial=3), certify(6, 7, serial=2)):
-        for known in ((first, other), (other, first)):
-            assert routed(node(NETWORK.founder, NETWORK.certificate, *known), 7) == "n5"
+def test_of_one_second_it_is_the_smaller_key_and_not_the_serial() -> None:
+    twins = [certify(5, 7, serial=2), certify(3, 7, serial=3)]
+    holder = min(twins, key=lambda certificate: certificate.key).name
+    for serial in (1, 4):
+        anew = sign_certificate(replace(twins[0], serial=serial), NETWORK.signing_key)
+        for known in ((anew, twins[1]), (twins[1], anew)):
+            assert routed(node(NETWORK.founder, NETWORK.certificate, *known), 7) == holder
 
 
 def test_a_name_is_the_older_ones() -> None:
@@ -167,8 +169,7 @@ def test_any_start_finds_the_next_free_address(start: int, taken: set[int]) -> N
 
 
 def test_the_founder_begins_at_the_lowest_and_others_elsewhere() -> None:
-    assert first_address(NETWORK.certificate) == 0
-    starts = {first_address(certify(n, n)) % 254 for n in range(2, 40)}
+    starts = {first_address(key(n).public_key.data) % 254 for n in range(2, 40)}
     assert len(starts) > 25
     invitations = [
         ledger.invite("pi", WALL, seeded(1)) for ledger in (NETWORK.ledger(), second_ledger())
@@ -230,6 +231,15 @@ def test_a_name_given_away_meanwhile_is_refused() -> None:
     assert redeem(ledger, key(9)) is JoinStatus.UNKNOWN
     assert len(ledger.issued) == 2
     assert ledger.invitations[0].redeemed_by is None
+
+
+def test_an_inviter_whose_clock_is_not_set_makes_no_old_certificate() -> None:
+    ledger = NETWORK.ledger()
+    ledger.learn([certify(2, 9, issued=WALL + 70)])
+    ledger.invite("pi", WALL, seeded(1))
+    certificate = redeem(ledger, key(9))
+    assert isinstance(certificate, Certificate)
+    assert certificate.issued == WALL + 70
 
 
 def test_a_serial_is_greater_than_all_that_are_known() -> None:

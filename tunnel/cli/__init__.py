@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from tunnel.cli import doctor, node, query, server
+    from tunnel.cli import doctor, network, node, query, server
 
     main.add_command(server.server)
     for command in (node.up, node.down, node.invite):
@@ -66,6 +66,7 @@ def _add_commands() -> None:
     for command in (query.status, query.peers, query.ping, query.wait, query.events):
         main.add_command(command)
     main.add_command(doctor.doctor)
+    main.add_command(network.network)
 
 
 _add_commands()

@@ -99,7 +99,7 @@ def url(host: str, tcp: int | None, websocket: str | None, state_dir: str | None
 
     host = read_host(host)
     # root may read what a unit's own user wrote; it learns nothing from it but what it prints.
-    directory = StateDirectory(server_places(state_dir).state, root_may_read=True)
+    directory = StateDirectory(server_places(state_dir).state, root_may_use=True)
     state = load_server_state(directory)
     click.echo(state.url(host, tcp, read_websocket(websocket)).text)
 

@@ -81,10 +81,11 @@ def sign_certificate(certificate: Certificate, signing_key: SigningKey) -> Certi
     )
 
 
-def seniority(certificate: Certificate) -> tuple[int, int, bytes]:
+def seniority(certificate: Certificate) -> tuple[int, bytes]:
     """Smaller is older. What two certificates claim belongs to the older: with several inviters,
-    who know of each other's members late, nobody loses what he had. The same on every node."""
-    return certificate.issued, certificate.serial, certificate.key
+    who know of each other's members late, nobody loses what he had. The same on every node, and
+    after a certificate was issued anew, for which its serial grows."""
+    return certificate.issued, certificate.key
 
 
 # Tunnel addresses
@@ -154,13 +155,17 @@ class Invitation(Confidential):
     """The joiner's X25519 key. Only it may ask again, when the answer was lost."""
 
 
-def first_address(certificate: Certificate) -> int:
-    """From which number on the node of this certificate gives addresses away: the founder from the
-    lowest, any other inviter from one of its own. So two of them, or one that was restored from
-    an old backup, seldom give the same address to two machines they do not both know of."""
-    if certificate.serial == 1:
-        return 0
-    return int.from_bytes(derive_key(b"first address", certificate.key)[:4], "little")
+def first_address(inviter: bytes) -> int:
+    """From which number on the inviter of this key gives addresses away; the founder begins at the
+    lowest. So two of them, or one that was restored from an old backup, seldom give the same
+    address to two machines they do not both know of."""
+    return int.from_bytes(derive_key(b"first address", inviter)[:4], "little")
+
+
+def issue_time(wall_time: float, known: Iterable[Certificate]) -> int:
+    """The time of a new certificate: never before one that is known, or a clock that is not set (a
+    Raspberry Pi has none of its own) would make the newest member the oldest."""
+    return max(int(wall_time), *(certificate.issued for certificate in known))
 
 
 class InvitationLedger:
@@ -190,6 +195,11 @@ class InvitationLedger:
             if isinstance(interface, ipaddress.IPv4Interface):
                 return interface.network
         raise OperatorError("this network has no IPv4 prefix")
+
+    @property
+    def _start(self) -> int:
+        own = self.issued[0]
+        return 0 if own.serial == 1 else first_address(own.key)
 
     @property
     def _taken(self) -> set[ipaddress.IPv4Address]:
@@ -230,7 +240,7 @@ class InvitationLedger:
         ]
         taken = self._taken | {other.address.ip for other in kept}
         if address is None:
-            chosen = choose_ipv4_address(self.prefix, taken, first_address(self.issued[0]))
+            chosen = choose_ipv4_address(self.prefix, taken, self._start)
         else:
             chosen = ipaddress.IPv4Interface((address, self.prefix.prefixlen))
             if address not in self.prefix:
@@ -300,8 +310,8 @@ class InvitationLedger:
             raise OperatorError(f"a member named '{invitation.name}' exists already")
         if invitation.address.ip in self._taken:
             others = {i.address.ip for i in self.invitations if i.redeemed_by is None}
-            start = first_address(self.issued[0])
-            invitation.address = choose_ipv4_address(self.prefix, self._taken | others, start)
+            taken = self._taken | others
+            invitation.address = choose_ipv4_address(self.prefix, taken, self._start)
         addresses: tuple[Interface, ...] = (
             invitation.address,
             derive_ula(self._identity.key, joiner),
@@ -311,7 +321,7 @@ class InvitationLedger:
             name=invitation.name,
             addresses=addresses,
             serial=1 + max(c.serial for c in self.issued),
-            issued=int(wall_time),
+            issued=issue_time(wall_time, self.issued),
         )
         return sign_certificate(certificate, self._signing_key)
 

@@ -93,7 +93,7 @@ def _read_url(places: Places, status: Body | None) -> ServerUrl | None:
     """From the state directory. None: not to be read, but a node runs and knows."""
     try:
         if (places.state / NODE_FILE).exists():
-            content = StateDirectory(places.state, root_may_read=True).read_json(NODE_FILE)
+            content = StateDirectory(places.state, root_may_use=True).read_json(NODE_FILE)
             if content is not None:
                 return parse_node_state(content).server
     except (OperatorError, PermissionError):

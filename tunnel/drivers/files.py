@@ -24,14 +24,19 @@ _TEMPORARY = re.compile(r"\.\w+\.json\.\w+")
 """Names of what is being written: secrets, as in the file it is to become."""
 
 
+class Occupied(OperatorError):
+    """Another process has locked the directory."""
+
+
 class StateDirectory:
     """A directory only its owner may enter. Created, parents included, if it is not there."""
 
-    def __init__(self, path: str | Path, *, root_may_read: bool = False) -> None:
+    def __init__(self, path: str | Path, *, root_may_use: bool = False) -> None:
         """Raises OperatorError if it cannot be created, belongs to somebody else, or others may
-        write into it. With `root_may_read` root may use the directory of another user."""
+        write into it. With `root_may_use` root may use the directory of another user, such as a
+        service's, to whom then belongs what is written."""
         self.path = Path(path)
-        self._is_lenient = root_may_read and os.geteuid() == 0
+        self._is_lenient = root_may_use and os.geteuid() == 0
         self._lock: int | None = None
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,11 +47,23 @@ class StateDirectory:
             raise _explained(error, self.path, "create the state directory") from error
         if not self._is_lenient:
             _check_owner(self.path, facts)
+        self._owner = (facts.st_uid, facts.st_gid) if self._is_lenient else None
         if facts.st_mode & 0o022:
             raise OperatorError(
                 f"others may write into {self.path}, and so replace our keys: "
                 f"`chmod 700 {self.path}`"
             )
+
+    @classmethod
+    def find(cls, path: str | Path, *, root_may_use: bool = False) -> StateDirectory | None:
+        """As the constructor, but None, and nothing created, if there is no such directory."""
+        try:
+            Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _explained(error, Path(path), "enter") from error
+        return cls(path, root_may_use=root_may_use)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """What `write_json` wrote; None if there is no such file. Raises OperatorError if it is
@@ -75,38 +92,19 @@ class StateDirectory:
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Replaces the file as a whole: after a power cut it is the old or the new one. Raises
         OperatorError if the disk does not take it."""
-        path = self.path / name
-        text = json.dumps(content, indent=2) + "\n"
-        try:
-            # mkstemp: 0600, and not inherited by programs we start
-            file, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.path)
-            try:
-                with os.fdopen(file, "w", encoding="utf-8") as stream:
-                    stream.write(text)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
-            directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        except OSError as error:
-            raise _explained(error, path, "write") from error
+        write_file(self.path / name, json.dumps(content, indent=2) + "\n", self._owner)
 
     def lock(self) -> None:
         """From now until `unlock()`, or the end of this process, the directory is ours; what others
-        began to write here and did not end is removed. Raises OperatorError, with the process id,
-        if it is another's."""
+        began to write here and did not end is removed. Raises Occupied, with the process id, if it
+        is another's; OperatorError if it cannot be locked."""
         if self._lock is not None:
             return
         path = self.path / _LOCK
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            if self._owner is not None:
+                os.fchown(file, *self._owner)
         except OSError as error:
             raise _explained(error, path, "write") from error
         try:
@@ -114,7 +112,7 @@ class StateDirectory:
         except BlockingIOError:
             holder = os.read(file, 20).decode("ascii", "replace").strip() or "unknown"
             os.close(file)
-            raise OperatorError(
+            raise Occupied(
                 f"punchtun is already running on {self.path} (pid {holder}): stop it first, "
                 "or use another --state-dir"
             ) from None
@@ -131,6 +129,34 @@ class StateDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def write_file(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
+    """Replaces the file as a whole, by one that its owner alone may read: after a power cut it is
+    the old or the new one. `owner`: user and group, if not ours. Raises OperatorError if the disk
+    does not take it."""
+    try:
+        # mkstemp: 0600, and not inherited by programs we start
+        file, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(file, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                if owner is not None:
+                    os.fchown(stream.fileno(), *owner)
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise _explained(error, path, "write") from error
 
 
 def _check_owner(path: Path, facts: os.stat_result) -> None:

@@ -189,7 +189,9 @@ class NodeControl:
         node = self._driver.node
         if node.inviter.ledger is None:
             raise OperatorError(
-                "only the machine that created the network can invite: run this command there"
+                "this machine holds no signing key, so it may not invite: run this command on the "
+                "one that created the network, or make this one an inviter with "
+                "`punchtun network import`"
             )
         address = request.get("ip")
         try:

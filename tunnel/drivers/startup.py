@@ -231,16 +231,20 @@ def _prepare_membership(
             state.server = server
             directory.write_json(NODE_FILE, pack_node_state(state))
             tell(f"the server is now {server.location}")
-    ledger = None
-    if state.signing_key is not None:
-        saved = directory.read_json(LEDGER_FILE)
-        if saved is None:
-            raise OperatorError(
-                f"{LEDGER_FILE} is missing from {directory.path}: restore it from a backup; "
-                "without it addresses and names could be given twice"
-            )
-        ledger = parse_ledger(saved, state)
-    return state, ledger
+    return state, read_ledger(state, directory)
+
+
+def read_ledger(state: NodeState, directory: StateDirectory) -> InvitationLedger | None:
+    """None if this node may not invite. Raises OperatorError."""
+    if state.signing_key is None:
+        return None
+    saved = directory.read_json(LEDGER_FILE)
+    if saved is None:
+        raise OperatorError(
+            f"{LEDGER_FILE} is missing from {directory.path}: restore it from a backup; "
+            "without it addresses and names could be given twice"
+        )
+    return parse_ledger(saved, state)
 
 
 def _found(
@@ -259,7 +263,7 @@ def _found(
         signing_key=signing_key,
         secret=clock.random_bytes(32),
         static=static,
-        name=options.name or _host_name(),
+        name=options.name or host_name(),
         address=address,
         wall_time=clock.wall_clock(),
     )
@@ -284,7 +288,8 @@ def _join(
     if state is not None and state.certificate is not None:
         if state.joined_by == invitation:
             _check_certificate(state)
-            return state, None  # The same command again, after a reboot: a plain `up`.
+            # The same command again, after a reboot: a plain `up`.
+            return state, read_ledger(state, directory)
         raise OperatorError(
             f"this machine is in a network already, as {state.certificate.name}: "
             f"run plain `punchtun up`, or give the new network another --state-dir"
@@ -402,7 +407,8 @@ def _needed_later(places: Places, *files: str) -> list[str | Path]:
     return [*program, places.state, places.control.parent, *files]
 
 
-def _host_name() -> str:
+def host_name() -> str:
+    """What this machine is called unless it is told: its host name, as far as that is valid."""
     name = re.sub(r"[^a-z0-9-]+", "-", system_socket.gethostname().split(".")[0].lower())
     name = name.strip("-")[:63].strip("-")
     return name if is_valid_name(name) else f"node-{os.urandom(2).hex()}"
