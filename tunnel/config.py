@@ -3,7 +3,7 @@
 Three JSON objects, whose fields are listed here and nowhere else:
 
 ``node.json``    private_key, name, server; network_key, network_secret, certificate once a member;
-                 signing_key on the founder; joined_by: id of the invitation it joined with
+                 signing_key on an inviter; joined_by: id of the invitation it joined with
 ``ledger.json``  issued: certificates; invitations: token, name, address, expires, redeemed_by
 ``peers.json``   peers: certificate, endpoints
 ``server.json``  private_key, access_token, port

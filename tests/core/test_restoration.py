@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,9 @@ from tunnel.core.restoration import (
     verify_backup,
 )
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
-from tunnel.wire.backup import NetworkBackup, parse_backup
+from tunnel.noise.passphrase import open_with_passphrase
+from tunnel.wire.armour import remove_armour
+from tunnel.wire.backup import NetworkBackup, parse_backup, parse_sealed_backup
 from tunnel.wire.certificate import Certificate
 
 NETWORK = Network()
@@ -51,6 +54,16 @@ def test_what_was_exported_is_restored() -> None:
     assert ages == sorted(ages)
     assert NETWORK.identity.secret.hex() not in repr(network)
     assert repr(NETWORK.identity.secret) not in repr(network)
+
+
+def test_the_first_backup_ever_written_is_readable() -> None:
+    text = (Path(__file__).parent.parent / "vectors" / "network_backup.txt").read_text()
+    sealed = parse_sealed_backup(remove_armour(text))
+    assert (sealed.passes, sealed.memory) == (4, 65536)
+    content = open_with_passphrase(sealed, "correct hörse".encode())
+    assert parse_backup(content) == backup(NETWORK.certificate, PI)
+    assert verify_backup(parse_backup(content)) == restored(PI)
+    assert text.split()[4] == f"{NETWORK.identity.id};"
 
 
 def test_certificates_that_expired_are_kept() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.ends import URL, WALL, Clock, Network, key, seeded
+from tests.core.test_node import give, pair
 from tunnel.core.configuration import KnownPeer, NodeConfig
 from tunnel.core.events import AddressContested
 from tunnel.core.membership import (
@@ -102,6 +103,23 @@ def test_the_older_certificate_has_the_address_whoever_came_first(
 
 def seniority_of(name: str) -> tuple[int, bytes]:
     return seniority(next(c for c in (OLD, YOUNG, YOUNGEST) if c.name == name))
+
+
+def test_packets_of_the_younger_one_are_dropped_once_the_older_one_is_known() -> None:
+    world = pair()
+    packet = world.packet("b", "a", b"payload")
+    assert give(world, packet) == [packet]
+    peer = world.peer("a", "b")
+    # In simulations all are issued at the same time.
+    smallest = min(key(number).public_key.data for number in range(1, 50))
+    older = replace(peer.certificate, key=smallest, name="older")
+    assert seniority(older) < seniority(peer.certificate)
+    world.node("a").peers.remember(world.sign(older).pack(), ())
+    assert give(world, packet) == []
+    assert world.node("a").drops["inner source is not the peer's"] == 1
+    found = world.node("a").find_peer(str(older.addresses[0].ip))
+    assert found
+    assert found.name == "older"
 
 
 def test_of_one_second_it_is_the_smaller_key_and_not_the_serial() -> None:

@@ -188,6 +188,10 @@ class World:
         port = host.endpoint().port
         host.call(lambda node, now: node.network_changed(addresses, port, now, routes))
 
+    def sign(self, certificate: Certificate) -> Certificate:
+        """As an inviter of this network."""
+        return sign_certificate(certificate, self._signing_key)
+
     def _certify(self, name: str, host: Host) -> Certificate:
         number = len(self._certificates) + 1
         key = self._keys[name] = PrivateKey.generate(host.random_bytes)

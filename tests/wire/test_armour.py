@@ -42,6 +42,8 @@ def test_what_is_put_in_comes_out(data: bytes) -> None:
         "".join(f">> | {line}   \n\n" for line in LINES),
         f"From: me\nSubject: keys\n\nHere it is:\n{TEXT}-- \nmy signature\n",
         text([*LINES[:1], "", *LINES[1:]]),
+        f"punchtun network backup, for the safe:\n\n{TEXT}",
+        f"punchtun network backup\nAAAA\n{TEXT}",
         TEXT.replace(" of 0123456789ab; restore: punchtun network import", ""),
         TEXT.rstrip("\n"),
     ],
@@ -86,6 +88,11 @@ def test_a_short_line_before_the_last() -> None:
     second = LINES[2]
     with pytest.raises(Malformed, match="line 1 is cut short"):
         remove_armour(text([LINES[0], short, second, "end of punchtun network backup, 2 lines"]))
+
+
+def test_the_fault_named_is_that_of_the_last_attempt() -> None:
+    with pytest.raises(Malformed, match="line 2 is mistyped"):
+        remove_armour(text(["punchtun network backup, see below", *LINES[:2], "x", *LINES[3:]]))
 
 
 def test_it_is_bounded() -> None:

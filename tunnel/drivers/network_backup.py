@@ -223,9 +223,18 @@ def _found_again(
 
 
 def _write(directory: StateDirectory, node: NodeState, ledger: InvitationLedger) -> None:
+    """Both or, where it raises OperatorError, neither."""
+    before = directory.read_json(LEDGER_FILE)
     # The ledger first: with a signing key there, its absence would be an error.
     directory.write_json(LEDGER_FILE, pack_ledger(ledger))
-    directory.write_json(NODE_FILE, pack_node_state(node))
+    try:
+        directory.write_json(NODE_FILE, pack_node_state(node))
+    except OperatorError:
+        if before is None:
+            (directory.path / LEDGER_FILE).unlink()
+        else:
+            directory.write_json(LEDGER_FILE, before)
+        raise
 
 
 def _count(ledger: InvitationLedger) -> str:

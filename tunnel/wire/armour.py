@@ -44,11 +44,22 @@ def remove_armour(text: str) -> bytes:
     """Raises Malformed; its text is a sentence about the file."""
     if len(text) > MAX_TEXT:
         raise Malformed("it is larger than a backup can be")
-    lines = (line.lstrip("> |\t").rstrip() for line in text.splitlines())
-    if not any(line.startswith(FIRST_WORDS) for line in lines):
-        raise Malformed(f"no line of it begins with '{FIRST_WORDS}'")
+    lines = [line.lstrip("> |\t").rstrip() for line in text.splitlines()]
+    fault = f"no line of it begins with '{FIRST_WORDS}'"
+    for number, line in enumerate(lines):
+        if line.startswith(FIRST_WORDS):
+            # It may be a sentence of the mail. Each attempt ends where the next begins.
+            try:
+                return _read_lines(lines, number + 1)
+            except Malformed as error:
+                fault = str(error)
+    raise Malformed(fault)
+
+
+def _read_lines(lines: list[str], start: int) -> bytes:
     parts: list[bytes] = []
-    for line in lines:
+    for index in range(start, len(lines)):
+        line = lines[index]
         end = _END.fullmatch(line)
         if end is not None:
             if int(end[1]) != len(parts):
