@@ -94,8 +94,11 @@ class Village:
                         busy = True
             while (event := self.inviter.next_event()) is not None:
                 if isinstance(event, InvitationRedeemed) and self.saves_ledger:
-                    self.inviter.ledger_saved(self.clock.now)
+                    self.save_ledger()
                     busy = True
+
+    def save_ledger(self) -> None:
+        self.inviter.ledger_saved(self.inviter.inviter.revision, self.clock.now)
 
     def run(self, seconds: float) -> None:
         until = self.clock.now + seconds
@@ -146,10 +149,31 @@ def test_no_answer_leaves_before_the_ledger_is_saved() -> None:
     joiner = village.join(village.invite())
     village.run(20)
     assert not joiner.is_done
-    village.inviter.ledger_saved(village.clock.now)
+    village.save_ledger()
     village.run(1)
     assert joiner.is_done
     assert len(village.ledger.issued) == 2
+
+
+def test_an_answer_waits_for_the_save_that_has_it() -> None:
+    """While the disk was being written for one joiner, a second one came: not its answer too."""
+    village = Village()
+    village.connect_inviter()
+    village.saves_ledger = False
+    first = village.join(village.invite("pi"))
+    second_join = village.invite("desk")
+    village.settle()
+    revision = village.inviter.inviter.revision
+    second = village.join(second_join, 6, OTHER)
+    village.settle()
+    assert len(village.ledger.issued) == 3
+    village.inviter.ledger_saved(revision, village.clock.now)
+    village.settle()
+    assert first.is_done
+    assert not second.is_done
+    village.save_ledger()
+    village.settle()
+    assert second.is_done
 
 
 def test_the_inviter_comes_online_later() -> None:

@@ -150,7 +150,8 @@ class PingAnswered:
 
 @dataclass(frozen=True, slots=True)
 class InvitationRedeemed:
-    """Save the ledger, then call ``Node.ledger_saved``: only then is the joiner answered."""
+    """Save the ledger, then call ``Node.ledger_saved`` with the revision that was saved: only then
+    is the joiner answered."""
 
     name: str
 

@@ -28,11 +28,14 @@ class Inviter:
         wall_clock: WallClock,
     ) -> None:
         self.ledger = ledger
+        self.revision = 0
+        """Of the ledger, one more with every change: what was saved is named by it."""
         self._config = config
         self._peers = peers
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
-        self._pending: list[Grant] = []
+        self._pending: list[tuple[int, Grant]] = []
+        """Answers, each with the revision that must be on disk before it leaves."""
         self._refusals: list[Grant] = []
 
     def invite(
@@ -51,6 +54,7 @@ class Inviter:
         invitation = self.ledger.invite(
             name, self._wall_clock(), self._random_bytes, address, expires_in
         )
+        self.revision += 1
         own = self._config.static.public_key.data
         return JoinString(own, invitation.token, self._config.server)
 
@@ -71,7 +75,9 @@ class Inviter:
         if answer.status is not JoinStatus.GRANTED:
             self._refusals.append(grant)
             return None
-        self._pending.append(grant)
+        if consumed is not None:
+            self.revision += 1
+        self._pending.append((self.revision, grant))
         return InvitationRedeemed(consumed.name if consumed else "")
 
     def _learn(self, ledger: InvitationLedger) -> None:
@@ -82,7 +88,9 @@ class Inviter:
         refusals, self._refusals = self._refusals, []
         return refusals
 
-    def take_grants(self) -> list[Grant]:
-        """Answers that only waited for the ledger to be saved."""
-        grants, self._pending = self._pending, []
+    def take_grants(self, revision: int) -> list[Grant]:
+        """Answers that only waited for the ledger to be saved as it was at `revision`. What was
+        promised while the disk was being written waits on."""
+        grants = [grant for needed, grant in self._pending if needed <= revision]
+        self._pending = [waiting for waiting in self._pending if waiting[0] > revision]
         return grants

@@ -203,9 +203,10 @@ class Node:
         self._collector.punch_all(now, "another port")
         self._collect(now)
 
-    def ledger_saved(self, now: float) -> None:
-        """The ledger is safe on disk: answer the joiners that waited for it."""
-        for grant in self.inviter.take_grants():
+    def ledger_saved(self, revision: int, now: float) -> None:
+        """The ledger is safe on disk as it was at that revision of the inviter's: answer the
+        joiners that waited for it."""
+        for grant in self.inviter.take_grants(revision):
             self.registration.send(grant, now)
         self._collect(now)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
-from tunnel.config import LEDGER_FILE, PEERS_FILE, pack_ledger, pack_peers
+from tunnel.config import PEERS_FILE, pack_peers
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import Event as CoreEvent
 from tunnel.core.events import (
@@ -35,6 +35,7 @@ from tunnel.drivers.control import ControlServer
 from tunnel.drivers.egress import Egress
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.ingress import Ingress
+from tunnel.drivers.ledger_file import LedgerFile
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.narration import narrate
 from tunnel.drivers.network import LocalNetwork, local_network
@@ -88,6 +89,7 @@ class NodeDriver:
         self._changed = Event()
         self._config = config
         self._state = state
+        self._ledger_file = LedgerFile(state)
         self._tun = tun
         self._socket = socket
         self._open_socket = partial(UdpSocket, None, 0, gso=offloads.gso, gro=offloads.gro)
@@ -151,10 +153,10 @@ class NodeDriver:
         self._changed.wait(timeout)
 
     def save_ledger(self) -> None:
-        """Blocks the calling greenlet, not the hub, until the disk has it."""
-        assert self.node.inviter.ledger is not None
-        content = pack_ledger(self.node.inviter.ledger)
-        run_in_thread(self._state.write_json, LEDGER_FILE, content)
+        """Blocks the calling greenlet, not the hub, until the disk has it; answers the joiners that
+        waited for that."""
+        revision = self._ledger_file.save(self.node.inviter)
+        self.command(partial(self.node.ledger_saved, revision))
 
     # Running
 
@@ -352,7 +354,6 @@ class NodeDriver:
             return
         if name:
             log.info("%s has joined", name)
-        self.command(self.node.ledger_saved)
 
     def _save_peers(self) -> None:
         while True:
