@@ -1,0 +1,5 @@
+"""Attackers, as programs against the real server and real nodes, in the laboratory's namespaces.
+
+`strangers`, `on_path` and `members` each build a small world, let an attacker loose in it, and
+return what came of it, a `Result` an attack. `test_attacks.py` runs them.
+"""
