@@ -125,3 +125,14 @@ def test_what_is_proven_relayed_or_an_answer_is_not_held_back() -> None:
     assert sum(sender.send(peer, VICTIM) for _ in range(500)) == ENDPOINT_BURST
     path.proven_at = NOW
     assert sum(sender.send(peer, VICTIM) for _ in range(500)) == 500
+
+
+def test_initiations_count_like_checks() -> None:
+    sender, peer = Sender(), make_peer(1)
+    budget, drops = sender.budget, sender.drops
+    routes = [RELAYED, VICTIM]
+    assert list(budget.admit_initiation(peer, routes, drops, NOW)) == routes
+    assert sender.send(peer, *[VICTIM] * 40) == ENDPOINT_BURST - 1
+    drops.clear()
+    assert list(budget.admit_initiation(peer, routes, drops, NOW)) == [RELAYED]
+    assert drops.total() == 1

@@ -27,7 +27,7 @@ from tunnel.core.node import Node
 from tunnel.wire.candidate import MAX_CANDIDATES, Candidate, CandidateKind
 from tunnel.wire.check import Seen
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.rendezvous import Moved
+from tunnel.wire.rendezvous import Introduction, Moved
 
 VICTIM = Endpoint("198.51.100.66", 53)
 SECONDS = 10
@@ -286,6 +286,28 @@ def test_what_is_said_of_ever_other_places(way: str) -> None:
     assert 0 < len(news) <= limit(STRANGER_RATE, STRANGER_BURST)
     assert max(news.values()) <= limit(ENDPOINT_RATE, ENDPOINT_BURST)
     assert news.total() <= limit(PEER_RATE, PEER_BURST)
+
+
+@pytest.mark.parametrize("per_second", [1, 45])
+def test_handshakes_with_a_member_that_has_left(per_second: int) -> None:
+    """The server says that it is back, at the victim, and offers no relay: there are no keys to
+    check with, so it is handshakes that a sends."""
+    world = Town(seed=1)
+    registrants = world.server._registrants
+    a, m = (registrants[world.certificate_key(name)] for name in "am")
+    assert a.key.data < m.key.data, "a is the one that begins"
+    lie = Introduction(0, 0, 0, 0, m.key.data, VICTIM, m.announcement)
+    world.hosts["m"].call(lambda node, now: node.close(now))
+    world.net.run_for(1)
+    world.hosts["m"].stop()
+    assert not world.peer("a", "m").has_keys
+
+    def introduce(town: Town, number: int) -> None:
+        a.notify(lie._replace(serial=a.next_serial()), town.server_host.now)
+        town.server_host.call(lambda server, now: server._send_due(a, now))
+
+    world.attack(introduce, per_second * SECONDS)
+    assert 0 < world.news()[VICTIM] <= limit(ENDPOINT_RATE, ENDPOINT_BURST)
 
 
 def test_no_more_than_was_asked_comes_from_an_honest_punch() -> None:

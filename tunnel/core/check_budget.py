@@ -2,8 +2,9 @@
 
 Whoever may name endpoints to us (a member, by its candidates; the server, by where it sees members)
 must not aim us at a third. Each path has its own bound (``MAX_UNANSWERED_CHECKS``), but paths are
-forgotten when there are many; this is what is remembered beyond them. Openers and pings count,
-whoever made them due. What answers a datagram that came in does not: it is one for one.
+forgotten when there are many; this is what is remembered beyond them. Openers, pings and
+initiations count, whoever made them due. What answers a datagram that came in does not: it is one
+for one.
 
 Guessed ports have bounds of their own (``core/port_guessing.py``).
 """
@@ -18,6 +19,9 @@ from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.ratelimit import KeyedRateLimit
 from tunnel.wire.check import is_ping
+from tunnel.wire.endpoint import Endpoint
+
+OVER_BUDGET = "sent: over the budget of checks"
 
 ENDPOINT_RATE, ENDPOINT_BURST = 24.0, 32.0
 """Datagrams a second to one endpoint, whichever peers are said to be there: a punch has 9 rounds
@@ -47,14 +51,27 @@ class CheckBudget:
         """Those that may be sent; the others are counted in `drops`, and are as good as lost."""
         if not checks:
             return checks
-        admitted = [check for check in checks if self._may_send(peer, check, now)]
+        admitted = [
+            check
+            for check in checks
+            if not (check.payload is None or is_ping(check.payload))
+            or self._may_send(peer, check.endpoint, now)
+        ]
         if len(admitted) < len(checks):
-            drops["sent: over the budget of checks"] += len(checks) - len(admitted)
+            drops[OVER_BUDGET] += len(checks) - len(admitted)
         return admitted
 
-    def _may_send(self, peer: Peer, check: Outgoing, now: float) -> bool:
-        endpoint = check.endpoint
-        if endpoint == RELAYED or not (check.payload is None or is_ping(check.payload)):
+    def admit_initiation(
+        self, peer: Peer, routes: Sequence[Endpoint], drops: Counter[str], now: float
+    ) -> Sequence[Endpoint]:
+        """Those to which it may be sent; the others are counted in `drops`."""
+        admitted = [endpoint for endpoint in routes if self._may_send(peer, endpoint, now)]
+        if len(admitted) < len(routes):
+            drops[OVER_BUDGET] += len(routes) - len(admitted)
+        return admitted
+
+    def _may_send(self, peer: Peer, endpoint: Endpoint, now: float) -> bool:
+        if endpoint == RELAYED:
             return True
         path = peer.traversal.path_table.get(endpoint)
         if path is not None and path.proven_at is not None:

@@ -200,7 +200,7 @@ class Collector:
             self._registration.introduce(peer.key.data, now)
             # The server may have died without anybody noticing yet.
             self._witness.ask(peer, now)
-        self._outbound.send_handshakes(peer, now)
+        self._outbound.send_handshakes(peer, self._check_budget, self._drops, now)
         for transaction, seconds, endpoint in peer.traversal.asking.take_answers():
             way = "relay" if endpoint == RELAYED else str(endpoint)
             self.events.append(PingAnswered(peer.name, transaction, seconds, way))

@@ -3,9 +3,11 @@ open, what goes by the relay in an envelope to the server."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from tunnel.core.announcer import Announcer
+from tunnel.core.check_budget import CheckBudget
 from tunnel.core.checks import OPENER, Outgoing
 from tunnel.core.machine import Buffer, Transmit
 from tunnel.core.path import RELAYED
@@ -84,11 +86,14 @@ class Outbound:
                 is_whole = is_padded_ping(payload)
                 self.emit(peer, frame, endpoint, local, dont_fragment=is_whole)
 
-    def send_handshakes(self, peer: Peer, now: float) -> None:
-        datagrams = peer.session.take_datagrams()
-        routes = self._handshake_routes(peer, now) if datagrams else []
-        for datagram in datagrams:
-            for endpoint in routes:
+    def send_handshakes(
+        self, peer: Peer, budget: CheckBudget, drops: Counter[str], now: float
+    ) -> None:
+        """Initiations. To endpoints that have proven nothing as many as `budget` admits; the others
+        are counted in `drops`."""
+        for datagram in peer.session.take_datagrams():
+            routes = self._handshake_routes(peer, now)
+            for endpoint in budget.admit_initiation(peer, routes, drops, now):
                 self.emit(peer, datagram, endpoint, peer.traversal.local_of(endpoint))
 
     def _handshake_routes(self, peer: Peer, now: float) -> list[Endpoint]:
