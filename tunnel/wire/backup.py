@@ -77,7 +77,7 @@ class NetworkBackup:
     """Whose signatures the reader has yet to verify."""
 
     def pack(self) -> bytes:
-        server = str(self.server).encode("ascii")
+        server = self.server.text.encode("ascii")
         head = _CONTENT.pack(self.signing_key, self.network_secret, self.made, len(server))
         parts = [head, server, _COUNT.pack(len(self.certificates))]
         for certificate in self.certificates:
@@ -101,6 +101,6 @@ def parse_backup(data: bytes) -> NetworkBackup:
         url = parse_server_url(server)
     except (struct.error, UnicodeDecodeError) as error:
         raise Malformed("backup") from error
-    if at != len(data) or str(url) != server:
+    if at != len(data) or url.text != server:
         raise Malformed("backup")
     return NetworkBackup(signing_key, secret, made, url, tuple(certificates))
