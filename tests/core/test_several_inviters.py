@@ -65,7 +65,7 @@ def node(
 
 def contests(node: Node) -> list[AddressContested]:
     node.handle_timer(1000.0)
-    node.ledger_saved(1000.0)
+    node.ledger_saved(node.inviter.revision, 1000.0)
     events = iter(node.next_event, None)
     return [event for event in events if isinstance(event, AddressContested)]
 

@@ -38,7 +38,7 @@ class SlowDirectory(StateDirectory):
 
 def make_inviter() -> Inviter:
     config = NodeConfig(NETWORK.founder, NETWORK.identity, NETWORK.certificate, URL)
-    return Inviter(config, NETWORK.ledger(), seeded(4), lambda: WALL)
+    return Inviter(config, NETWORK.ledger(), (), seeded(4), lambda: WALL)
 
 
 def content_of(inviter: Inviter) -> dict[str, Any]:
