@@ -291,3 +291,12 @@ def test_the_rate_of_stun_to_one_source_whatever_others_send() -> None:
             target.now += 1 / 5000
     assert answers > 0
     assert others > 7000
+
+
+def test_the_sources_whose_rates_are_kept_are_bounded() -> None:
+    target = Target("server")
+    for number in range(5000):
+        target.send([stun_request()], Endpoint(f"198.18.{number >> 8}.{number & 255}", 1))
+        target.now += 0.001
+    kept = measure_tables(target.machine)["._stun_limit._buckets"]
+    assert kept == MAY_GROW["._stun_limit._buckets"]

@@ -6,6 +6,8 @@ any fuzzer can drive it; ``corpus`` gives it something to begin with.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +33,7 @@ from tunnel.core.path import RELAYED
 from tunnel.core.reassembly import Reassembler
 from tunnel.core.traversal import Traversal
 from tunnel.core.upnp_operations import UpnpResult
-from tunnel.drivers.stream_protocol import WebSocketServer
+from tunnel.drivers.stream_protocol import WebSocketClient, WebSocketServer
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.frame_cipher import (
     AEGIS_128L,
@@ -73,6 +75,7 @@ from tunnel.wire.icmp import answer_too_big
 from tunnel.wire.invitation import (
     JOIN_PREFIX,
     JoinString,
+    WebSocketUrl,
     decode_base64,
     encode_base64,
     parse_admission,
@@ -104,6 +107,10 @@ WEBSOCKET_REQUEST = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 JOIN = JoinString(bytes(32), bytes(16), URL).text
+WEBSOCKET_ANSWER = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    b"Sec-WebSocket-Accept: "
+)
 
 
 def _message(parse: Callable[[bytes], Any], data: bytes) -> Any:
@@ -178,6 +185,24 @@ def fuzz_websocket_server(data: bytes) -> None:
             continue
         assert protocol.is_ready or not datagrams
         protocol.take_output()
+
+
+def fuzz_websocket_client(data: bytes) -> None:
+    """Any bytes to a node's WebSocket, whoever answers, and after a proper answer: datagrams, or
+    Malformed."""
+    for is_answered in (False, True):
+        client = WebSocketClient(WebSocketUrl(False, "a.example", 80, "/punchtun"))
+        key = client.take_output().partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r")[0]
+        digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        if is_answered:
+            assert client.receive(WEBSOCKET_ANSWER + base64.b64encode(digest) + b"\r\n\r\n") == []
+            assert client.is_ready
+        try:
+            datagrams = client.receive(data)
+        except Malformed:
+            continue
+        assert client.is_ready or not datagrams
+        client.take_output()
 
 
 def fuzz_fragments(data: bytes) -> None:
@@ -713,6 +738,11 @@ def _valid(name: str) -> list[bytes]:
             b"GET / HTTP/1.1\r\n\r\n",
             bytes.fromhex("8283000000006162638900"),
             bytes.fromhex("02810000000061808100000000628880000000008a8000000000"),
+        ],
+        "websocket_client": [
+            WEBSOCKET_ANSWER + b"AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
+            bytes.fromhex("8203000000820161888203e8"),
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\na",
         ],
         "too_big": [ipv4(bytes(200)), ipv6(bytes(1300))],
         "from_node": _of(parse_from_node),

@@ -111,7 +111,8 @@ class _WebSocket:
             self._websocket.receive_data(data)
             for event in self._websocket.events():
                 self._take(event, datagrams)
-        except ProtocolError as error:
+        except (ProtocolError, ValueError) as error:
+            # wsproto decodes what is in a head; what is no text makes it raise UnicodeError.
             raise Malformed("websocket: protocol") from error
         return datagrams
 
