@@ -42,7 +42,7 @@ setup(
             "ruff>=0.6",
         ],
         # Only for `python -m tests.fuzz --coverage`; it has wheels for Linux.
-        "fuzz": ["atheris>=2.3"],
+        "fuzz": ["atheris>=3.0"],
     },
     entry_points={"console_scripts": ["punchtun = tunnel.cli:main"]},
     classifiers=[
