@@ -3,10 +3,13 @@ the rest."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,6 +154,55 @@ def test_systemd_is_told_and_a_privileged_port_is_served(
             told.append(supervisor.recv(4096))
         check_least(node.process, NET_ADMIN)
         assert node.stop() == 0
+
+
+PROBE = """#!{python}
+import signal, sys, gevent
+def attempt():
+    for place in ({outside!r}, {inside!r}):
+        try:
+            open(place, "w").close()
+            print("written to", place, file=sys.stderr, flush=True)
+        except OSError as error:
+            print(error.strerror, "at", place, file=sys.stderr, flush=True)
+gevent.signal_handler(signal.SIGUSR1, attempt)
+from tunnel.cli import main
+sys.exit(main())
+"""
+"""The command, and by SIGUSR1 what somebody would do who has taken it over."""
+
+
+@pytest.mark.skipif(
+    ctypes.CDLL(None).syscall(444, None, 0, 1) < 1, reason="this kernel has no Landlock"
+)
+def test_root_writes_nowhere_else(lab: Lab, world: World, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("content")
+
+    def probe(state: Path) -> str:
+        file = state.with_suffix(".py")
+        inside, python = str(state / "mine"), sys.executable
+        file.write_text(PROBE.format(outside=str(outside), inside=inside, python=python))
+        file.chmod(0o755)
+        return str(file)
+
+    def check(process: Process, state: Path) -> None:
+        process.send_signal(signal.SIGUSR1)
+        process.wait_for(f"Permission denied at {outside}")
+        process.wait_for(f"written to {state / 'mine'}")
+
+    world.server.send_signal(15)
+    assert world.server.wait() == 0
+    state = world.folder / "server"
+    server = world.vps.popen([probe(state), "server", "run", "--state-dir", str(state)])
+    world.server_processes.append(server)
+    server.wait_for("ready", timeout=PATIENCE)
+    check(server, state)
+    node = world.node("attic", lab.public_host("island", "203.0.113.20"))
+    node.program = probe(node.state)
+    node.up("--server", world.url, "--name", "attic").wait()
+    check(node.process, node.state)
+    assert outside.read_text() == "content"
 
 
 def test_a_state_directory_in_the_home_of_somebody_else(lab: Lab, world: World) -> None:

@@ -10,9 +10,8 @@ import re
 import signal
 import socket as system_socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 
 import gevent
 from gevent.event import Event
@@ -49,6 +48,7 @@ from tunnel.drivers import clock
 from tunnel.drivers.arguments import hide_arguments
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.join import join_network
+from tunnel.drivers.landlock import write_only_below
 from tunnel.drivers.network import configure_interface, find_clash
 from tunnel.drivers.node import NodeDriver
 from tunnel.drivers.offloads import Offloads
@@ -112,9 +112,10 @@ def run_node(options: UpOptions, places: Places) -> None:
         remembered = directory.read_json(PEERS_FILE) or {}
         socket = _open_socket(options.listen_port, remembered.get("listen_port"), offloads)
         _make_run_directory(places)
-        # For the interface's addresses, and the receive buffers of sockets opened later. Before
-        # joining, since a name that is looked up begins a thread.
-        drop_privileges({CAP_NET_ADMIN}, _needed_later(places))
+        # Before joining, since a name that is looked up begins a thread. The capability is for the
+        # interface's addresses, and the receive buffers of sockets opened later.
+        settings = f"/proc/sys/net/ipv6/conf/{tun.name}"
+        _confine(places, {CAP_NET_ADMIN}, writes=[settings])
         prepared = _prepare_membership(options, directory, tun, stopped)
         if prepared is None:
             return
@@ -194,7 +195,7 @@ def run_server(
         listeners=describe_listeners(addresses, sockets),
     )
     _make_run_directory(places)
-    drop_privileges((), _needed_later(places, *(tls or ())))
+    _confine(places, (), reads=tls or ())
     ServerDriver(config, sockets, places.control, stream_sockets).run()
 
 
@@ -401,10 +402,20 @@ def _make_run_directory(places: Places) -> None:
         ) from error
 
 
-def _needed_later(places: Places, *files: str) -> list[str | Path]:
-    """What is still read, and imported, when the process runs."""
+def _confine(
+    places: Places,
+    keep: Collection[int],
+    *,
+    reads: Iterable[str] = (),
+    writes: Iterable[str] = (),
+) -> None:
+    """From now on with these capabilities only. What the running process still reads, itself as it
+    imports among it, stays readable; root writes where it keeps things, and below `writes`."""
     program = [each for each in sys.path if each] + [tunnel.__file__]
-    return [*program, places.state, places.control.parent, *files]
+    own = [places.state, places.control.parent]
+    drop_privileges(keep, [*program, *own, *reads])
+    if os.geteuid() == 0:  # Any other user owns nothing that matters to others.
+        write_only_below([*own, *writes])
 
 
 def host_name() -> str:
