@@ -143,6 +143,22 @@ def test_what_is_refused_is_one_line_and_the_rest_is_done() -> None:
     assert "to empty the bounding set (Operation not permitted)" in after.log
 
 
+def test_without_proc_and_without_being_told_what_there_is() -> None:
+    """The start does not fail for it."""
+    after = run(
+        "call, listed = privileges._call, privileges.os.listdir\n"
+        "def refuse(name, *rest):\n"
+        "    return -1 if name == 'capget' else call(name, *rest)\n"
+        "def missing(path): raise FileNotFoundError(2, 'No such file or directory')\n"
+        "privileges._call, privileges.os.listdir = refuse, missing\n"
+        "drop_privileges({CAP_NET_ADMIN}, [])\n"
+        "privileges.os.listdir = listed"
+    )
+    assert after.fields["NoNewPrivs"] == "1"
+    assert len(after.log.splitlines()) == 1
+    assert "refuses to tell the capabilities" in after.log
+
+
 def test_no_core_dump_and_no_memory_for_others() -> None:
     after = run(
         "import resource, ctypes\n"

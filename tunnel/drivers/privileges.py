@@ -8,6 +8,7 @@ docs/security.md for what that means).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -61,7 +62,11 @@ def drop_privileges(keep: Collection[int], reach: Iterable[str | Path]) -> None:
     whatever program is executed. Each of `reach` that can be opened now is to be readable
     afterwards, too: if one is not, the right to read everything is kept as well, and that is
     logged. What the system refuses is logged in one line; the rest is done nevertheless."""
-    before = _read_capabilities()
+    try:
+        before = _read_capabilities()
+    except OSError as error:
+        log.warning("going on although the system refuses to tell the capabilities: %s", error)
+        before = 0
     kept = {number for number in keep if before >> number & 1}
     readable = [path for path in reach if _is_readable(path)]
     steps: dict[str, Callable[[], None]] = {
@@ -88,9 +93,10 @@ def drop_privileges(keep: Collection[int], reach: Iterable[str | Path]) -> None:
 
     if before or kept:
         _take_steps({"to give up capabilities": give_up})
-    threads = len(os.listdir("/proc/self/task"))
-    if threads > 1:
-        log.warning("%d threads were there too early and keep their privileges", threads - 1)
+    with contextlib.suppress(OSError):
+        threads = len(os.listdir("/proc/self/task"))
+        if threads > 1:
+            log.warning("%d threads were there too early and keep their privileges", threads - 1)
 
 
 def _take_steps(steps: dict[str, Callable[[], None]]) -> None:
@@ -113,10 +119,10 @@ def _empty_bounding_set() -> None:
 
 
 def _read_capabilities() -> int:
-    """Those permitted, bit by bit."""
+    """Those permitted, bit by bit. Raises OSError."""
     data = (_Data * 2)()
     if _call("capget", ctypes.byref(_Header(_VERSION_3, 0)), data) < 0:
-        return 0
+        raise _last_error()
     return int(data[0].permitted | data[1].permitted << 32)
 
 
