@@ -57,7 +57,8 @@ def through_json(content: Any) -> Any:
 def ledger_content() -> dict[str, Any]:
     ledger = NETWORK.ledger()
     ledger.invite("pi", WALL, seeded(1))
-    ledger.invite("pj", WALL, seeded(2)).redeemed_by = key(5).public_key.data
+    several = ledger.invite("pj", WALL, seeded(2), uses=3)
+    several.redeemed[key(5).public_key.data] = "pj-1"
     content: dict[str, Any] = through_json(pack_ledger(ledger))
     return content
 
@@ -96,6 +97,25 @@ def test_server_state() -> None:
 def test_ledger() -> None:
     content = ledger_content()
     assert through_json(pack_ledger(parse_ledger(content, FOUNDER))) == content
+
+
+def test_a_ledger_of_before_invitations_for_several() -> None:
+    ledger = NETWORK.ledger()
+    ledger.invite("pi", WALL, seeded(1))
+    ledger.invite("pj", WALL, seeded(2)).redeemed[key(5).public_key.data] = "pj"
+    content = through_json(pack_ledger(ledger))
+    for entry in content["invitations"]:
+        (entry["address"],) = entry.pop("addresses")
+        redeemed = entry.pop("redeemed")
+        entry["redeemed_by"] = redeemed[0]["key"] if redeemed else None
+    assert parse_ledger(content, FOUNDER).invitations == ledger.invitations
+
+
+def test_more_machines_than_an_invitation_has_uses() -> None:
+    content = ledger_content()
+    entry = content["invitations"][1]
+    entry["addresses"] = []
+    assert not parses_or_names_the_file("ledger.json", content, CONTENTS[2][2])
 
 
 def test_peers() -> None:
@@ -335,7 +355,8 @@ def test_up_config_that_is_not_there(tmp_path: Any) -> None:
 
 def test_addresses_in_a_ledger_are_interfaces() -> None:
     ledger = parse_ledger(ledger_content(), FOUNDER)
-    assert all(isinstance(i.address, ipaddress.IPv4Interface) for i in ledger.invitations)
+    addresses = [address for i in ledger.invitations for address in i.addresses]
+    assert all(isinstance(address, ipaddress.IPv4Interface) for address in addresses)
 
 
 @pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31)])

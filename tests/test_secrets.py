@@ -210,9 +210,9 @@ STATE = {
             {
                 "token": encode_base64(b"invitation: 16 b"),
                 "name": "camera",
-                "address": "10.9.0.2/24",
+                "addresses": ["10.9.0.2/24"],
                 "expires": 0,
-                "redeemed_by": None,
+                "redeemed": [],
             }
         ],
     },

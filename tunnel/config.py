@@ -4,7 +4,8 @@ Three JSON objects, whose fields are listed here and nowhere else:
 
 ``node.json``    private_key, name, server; network_key, network_secret, certificate once a member;
                  signing_key on an inviter; joined_by: id of the invitation it joined with
-``ledger.json``  issued: certificates; invitations: token, name, address, expires, redeemed_by
+``ledger.json``  issued: certificates; invitations: token, name, addresses, expires,
+                 redeemed: key, name
 ``peers.json``   peers: certificate, endpoints
 ``server.json``  private_key, access_token, port
 
@@ -120,9 +121,12 @@ def pack_ledger(ledger: InvitationLedger) -> Json:
             {
                 "token": encode_base64(invitation.token),
                 "name": invitation.name,
-                "address": str(invitation.address),
+                "addresses": [str(address) for address in invitation.addresses],
                 "expires": invitation.expires,
-                "redeemed_by": invitation.redeemed_by and encode_base64(invitation.redeemed_by),
+                "redeemed": [
+                    {"key": encode_base64(key), "name": name}
+                    for key, name in invitation.redeemed.items()
+                ],
             }
             for invitation in ledger.invitations
         ],
@@ -146,14 +150,22 @@ def parse_ledger(content: Json, state: NodeState) -> InvitationLedger:
 def _read_invitation(entry: Json) -> Invitation:
     if not is_valid_name(entry["name"]):
         raise Malformed("name of an invitation")
-    redeemed_by = entry["redeemed_by"]
-    return Invitation(
+    if "address" in entry:  # Written by a version whose invitations admitted one machine.
+        joiner = entry["redeemed_by"]
+        redeemed = [] if joiner is None else [{"key": joiner, "name": entry["name"]}]
+        entry = entry | {"addresses": [entry["address"]], "redeemed": redeemed}
+    invitation = Invitation(
         token=_decode_exactly(entry["token"], TOKEN_LENGTH),
         name=entry["name"],
-        address=ipaddress.IPv4Interface(entry["address"]),
+        addresses=tuple(ipaddress.IPv4Interface(str(each)) for each in entry["addresses"]),
         expires=int(entry["expires"]),
-        redeemed_by=None if redeemed_by is None else _decode_exactly(redeemed_by, 32),
+        redeemed={_decode_exactly(one["key"], 32): one["name"] for one in entry["redeemed"]},
     )
+    if not all(is_valid_name(name) for name in invitation.redeemed.values()):
+        raise Malformed("name of a member")
+    if len(invitation.redeemed) > invitation.uses or not invitation.uses:
+        raise Malformed("uses of an invitation")
+    return invitation
 
 
 def pack_peers(peers: Iterable[Peer]) -> Json:

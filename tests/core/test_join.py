@@ -66,20 +66,23 @@ class Village:
         self.run(5)
         assert self.inviter.registration.is_connected
 
-    def join(self, join: JoinString, number: int = 5, endpoint: Endpoint = JOINER) -> Joiner:
+    def join(
+        self, join: JoinString, number: int = 5, endpoint: Endpoint = JOINER, name: str = ""
+    ) -> Joiner:
         joiner = Joiner(
             join,
             key(number),
             now=self.clock.now,
             random_bytes=seeded(40 + number),
             wall_clock=self.clock.wall,
+            name=name,
         )
         self.machines[endpoint] = joiner
         joiner.set_server_endpoints([SERVER], self.clock.now)
         return joiner
 
-    def invite(self, name: str = "pi") -> JoinString:
-        return self.inviter.inviter.invite(name)
+    def invite(self, name: str = "pi", uses: int = 1) -> JoinString:
+        return self.inviter.inviter.invite(name, uses=uses)
 
     def settle(self) -> None:
         busy = True
@@ -236,6 +239,37 @@ def test_used() -> None:
     assert admission_of(first)
     assert second.refusal is JoinStatus.USED
     assert second.is_done
+
+
+@pytest.mark.parametrize("uses", [1, 3])
+def test_more_than_it_admits_ask_at_the_same_instant(uses: int) -> None:
+    """Their requests are all there before the ledger is saved for the first."""
+    village = Village()
+    village.connect_inviter()
+    village.saves_ledger = False
+    join = village.invite(uses=uses)
+    endpoints = [Endpoint(f"203.0.113.{100 + n}", 4000) for n in range(uses + 1)]
+    joiners = [village.join(join, 60 + n, at) for n, at in enumerate(endpoints)]
+    village.settle()
+    assert [joiner.refusal for joiner in joiners] == [None] * uses + [JoinStatus.USED]
+    assert not any(joiner.admission for joiner in joiners)
+    village.save_ledger()
+    village.settle()
+    names = [joiner.admission[1].name for joiner in joiners if joiner.admission]
+    assert names == (["pi"] if uses == 1 else ["pi-1", "pi-2", "pi-3"])
+    assert len(village.ledger.issued) == 1 + uses
+
+
+def test_a_name_of_ones_own() -> None:
+    village = Village()
+    village.connect_inviter()
+    join = village.invite(uses=2)
+    named = village.join(join, name="desk")
+    other = village.join(join, 6, OTHER, name="founder")
+    village.run(5)
+    assert named.admission is not None
+    assert named.admission[1].name == "desk"
+    assert other.refusal is JoinStatus.NAME
 
 
 def test_expired() -> None:

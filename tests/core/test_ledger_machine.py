@@ -4,7 +4,7 @@ again, expired, replaced; the process started anew, or crashed before it had sav
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,10 +26,16 @@ class Promise:
     """What the holder of a token may count on."""
 
     name: str
+    uses: int
     expires: float
     is_known: bool = True
-    joiner: int | None = None
-    certificate: bytes = b""
+    certificates: dict[int, bytes] = field(default_factory=dict)
+    """Joiner → what it was given."""
+
+    def end(self) -> None:
+        """Nobody else joins with it."""
+        self.is_known = bool(self.certificates)
+        self.uses = len(self.certificates)
 
 
 class Ledgers(RuleBasedStateMachine):
@@ -42,23 +48,25 @@ class Ledgers(RuleBasedStateMachine):
         self.ledger: InvitationLedger = NETWORK.ledger()
         self.promises: dict[bytes, Promise] = {}
 
-    @rule(target=tokens, name=st.sampled_from(NAMES), seconds=st.sampled_from([1, 60, 86400]))
-    def invite(self, name: str, seconds: int) -> object:
-        is_taken = name == "founder" or any(
-            promise.name == name and promise.joiner is not None
-            for promise in self.promises.values()
-        )
+    @rule(
+        target=tokens,
+        name=st.sampled_from(NAMES),
+        uses=st.sampled_from([1, 1, 2, 3]),
+        seconds=st.sampled_from([1, 60, 86400]),
+    )
+    def invite(self, name: str, uses: int, seconds: int) -> object:
+        is_taken = uses == 1 and name in {certificate.name for certificate in self.ledger.issued}
         try:
-            invitation = self.ledger.invite(name, self.now, self.random_bytes, None, seconds)
+            invitation = self.ledger.invite(name, self.now, self.random_bytes, None, seconds, uses)
         except UsageError:
             assert is_taken
             return multiple()
         assert not is_taken
         assert invitation.token not in self.promises
         for promise in self.promises.values():
-            if promise.joiner is None and (promise.name == name or promise.expires <= self.now):
-                promise.is_known = False
-        self.promises[invitation.token] = Promise(name, invitation.expires)
+            if promise.name == name or promise.expires <= self.now:
+                promise.end()
+        self.promises[invitation.token] = Promise(name, uses, invitation.expires)
         return invitation.token
 
     @rule(token=tokens, number=st.sampled_from(JOINERS))
@@ -73,27 +81,33 @@ class Ledgers(RuleBasedStateMachine):
 
     def ask(self, token: bytes, number: int) -> None:
         promise, joiner = self.promises[token], key(number)
-        answer, consumed = self.ledger.redeem(
+        answer, made = self.ledger.redeem(
             request(token, joiner), joiner.public_key, self.now, self.random_bytes
         )
         opened = open_join_answer(answer, joiner, NETWORK.founder.public_key, token)
+        given = promise.certificates.get(number)
         if not promise.is_known:
             expected = JoinStatus.UNKNOWN
-        elif promise.joiner is not None:
-            expected = JoinStatus.GRANTED if promise.joiner == number else JoinStatus.USED
+        elif given is not None:
+            expected = JoinStatus.GRANTED
+        elif len(promise.certificates) == promise.uses:
+            expected = JoinStatus.USED
         else:
             is_expired = self.now >= promise.expires
             expected = JoinStatus.EXPIRED if is_expired else JoinStatus.GRANTED
         assert answer.status is expected
-        assert (consumed is not None) is (expected is JoinStatus.GRANTED and promise.joiner is None)
+        assert (made is not None) is (expected is JoinStatus.GRANTED and given is None)
         if expected is not JoinStatus.GRANTED:
             assert opened is expected
             return
         assert isinstance(opened, Admission)
         certificate = IDENTITY.verify(opened.certificate, self.now)
-        assert (certificate.key, certificate.name) == (joiner.public_key.data, promise.name)
-        assert promise.certificate in (b"", opened.certificate), "the same to who asks again"
-        promise.joiner, promise.certificate = number, opened.certificate
+        assert certificate.key == joiner.public_key.data
+        if certificate.name != promise.name:
+            assert certificate.name.startswith(promise.name + "-")
+            assert promise.uses > 1
+        assert given in (None, opened.certificate), "the same to who asks again"
+        promise.certificates[number] = opened.certificate
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 59.0, 86400.0]))
     def wait(self, seconds: float) -> None:
@@ -122,15 +136,13 @@ class Ledgers(RuleBasedStateMachine):
             if isinstance(interface, ipaddress.IPv4Interface)
         ]
         addresses += [
-            invitation.address.ip
-            for invitation in self.ledger.invitations
-            if invitation.redeemed_by is None
+            address.ip for invitation in self.ledger.invitations for address in invitation.unused
         ]
         assert len(set(names)) == len(names)
         assert len(set(addresses)) == len(addresses)
         assert serials == sorted(set(serials))
         packed = {certificate.pack() for certificate in issued[1:]}
-        assert packed == {p.certificate for p in self.promises.values() if p.joiner is not None}
+        assert packed == {c for p in self.promises.values() for c in p.certificates.values()}
 
 
 Ledgers.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

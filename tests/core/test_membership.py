@@ -201,9 +201,9 @@ def test_an_invitation() -> None:
     ledger = NETWORK.ledger()
     invitation = invite(ledger)
     assert invitation.name == "pi"
-    assert str(invitation.address) == "10.9.0.2/24"
+    assert str(invitation.addresses[0]) == "10.9.0.2/24"
     assert invitation.expires == WALL + DEFAULT_EXPIRY
-    assert invitation.redeemed_by is None
+    assert invitation.redeemed == {}
     assert len(invitation.token) == 16
     assert ledger.invitations == [invitation]
     assert repr(invitation.token) not in repr(invitation)
@@ -212,7 +212,7 @@ def test_an_invitation() -> None:
 def test_addresses_of_members_and_invitations_are_not_given_again() -> None:
     ledger = NETWORK.ledger()
     random_bytes = seeded(3)
-    given_out = [ledger.invite(f"n{n}", WALL, random_bytes).address for n in range(253)]
+    given_out = [ledger.invite(f"n{n}", WALL, random_bytes).addresses[0] for n in range(253)]
     assert len({interface.ip for interface in given_out}) == 253
     with pytest.raises(OperatorError, match="no address is free"):
         ledger.invite("one-more", WALL, random_bytes)
@@ -222,7 +222,7 @@ def test_inviting_a_name_again_replaces_the_invitation() -> None:
     ledger = NETWORK.ledger()
     first, second = invite(ledger), ledger.invite("pi", WALL, seeded(12))
     assert ledger.invitations == [second]
-    assert second.address == first.address
+    assert second.addresses == first.addresses
     assert second.token != first.token
 
 
@@ -230,7 +230,7 @@ def test_expired_invitations_give_their_address_back() -> None:
     ledger = NETWORK.ledger()
     first = invite(ledger, expires_in=60)
     second = ledger.invite("pj", WALL + 61, seeded(12))
-    assert second.address == first.address
+    assert second.addresses == first.addresses
     assert ledger.invitations == [second]
 
 
@@ -273,10 +273,10 @@ def test_an_invitation_that_fails_leaves_the_earlier_one() -> None:
 
 def test_an_address_asked_for() -> None:
     ledger = NETWORK.ledger()
-    chosen = invite(ledger, address=ipaddress.IPv4Address("10.9.0.77")).address
+    chosen = invite(ledger, address=ipaddress.IPv4Address("10.9.0.77")).addresses[0]
     assert str(chosen) == "10.9.0.77/24"
     # And asked for again with the same name.
-    again = invite(ledger, address=ipaddress.IPv4Address("10.9.0.77")).address
+    again = invite(ledger, address=ipaddress.IPv4Address("10.9.0.77")).addresses[0]
     assert again == chosen
 
 
@@ -291,17 +291,27 @@ def test_a_network_without_ipv4() -> None:
 
 
 def request(
-    token: bytes, joiner: PrivateKey, inviter: PublicKey = NETWORK.founder.public_key
+    token: bytes,
+    joiner: PrivateKey,
+    inviter: PublicKey = NETWORK.founder.public_key,
+    wish: bytes = b"",
 ) -> JoinRequest:
-    sealed = seal_blob(join_key(b"join request", joiner, inviter, token), b"", bytes(24))
+    key = join_key(b"join request", joiner, inviter, token)
+    sealed = seal_blob(key, wish, bytes(24))
     return JoinRequest(invitation_id(token), sealed)
 
 
 def redeem(
-    ledger: InvitationLedger, token: bytes, joiner: PrivateKey, at: float = WALL
-) -> tuple[Admission | JoinStatus, Invitation | None]:
-    """What the joiner makes of the answer, and what was consumed."""
-    answer, consumed = ledger.redeem(request(token, joiner), joiner.public_key, at, seeded(21))
+    ledger: InvitationLedger,
+    token: bytes,
+    joiner: PrivateKey,
+    at: float = WALL,
+    wish: str = "",
+) -> tuple[Admission | JoinStatus, Certificate | None]:
+    """What the joiner makes of the answer, and the certificate if it was made just now."""
+    answer, consumed = ledger.redeem(
+        request(token, joiner, wish=wish.encode()), joiner.public_key, at, seeded(21)
+    )
     return open_join_answer(answer, joiner, NETWORK.founder.public_key, token), consumed
 
 
@@ -318,11 +328,11 @@ def test_redeemed_once() -> None:
     invitation = invite(ledger)
     admission, consumed = redeem(ledger, invitation.token, key(5))
     certificate = certificate_in(admission)
-    assert consumed is invitation
+    assert consumed == certificate
     assert certificate.key == key(5).public_key.data
     assert certificate.name == "pi"
     assert certificate.addresses == (
-        invitation.address,
+        invitation.addresses[0],
         derive_ula(IDENTITY.key, key(5).public_key),
     )
     assert certificate.serial == 2
@@ -377,7 +387,7 @@ def test_a_known_id_with_another_token_is_not_answered() -> None:
     forged = request(b"another token...", key(5))._replace(invitation=invitation_id(token))
     with pytest.raises(AuthenticationFailed):
         ledger.redeem(forged, key(5).public_key, WALL, seeded(21))
-    assert ledger.invitations[0].redeemed_by is None
+    assert ledger.invitations[0].redeemed == {}
 
 
 def test_a_request_under_another_joiners_name_is_not_answered() -> None:
@@ -415,9 +425,114 @@ def test_one_machine_redeems_two_invitations() -> None:
     assert certificate_in(redeem(ledger, first.token, key(5))[0]).name == "pi"
     certificate = certificate_in(redeem(ledger, second.token, key(5))[0])
     assert certificate.name == "attic"
-    assert certificate.addresses[0] == second.address
+    assert certificate.addresses[0] == second.addresses[0]
     assert certificate.serial == 3
     assert certificate_in(redeem(ledger, first.token, key(5))[0]).name == "pi"
+
+
+def test_an_invitation_for_several() -> None:
+    ledger = NETWORK.ledger()
+    invitation = invite(ledger, uses=3)
+    assert [str(i) for i in invitation.addresses] == [f"10.9.0.{n}/24" for n in (2, 3, 4)]
+    for number in (1, 2, 3):
+        admission, made = redeem(ledger, invitation.token, key(10 + number))
+        certificate = certificate_in(admission)
+        assert made == certificate
+        assert certificate.name == f"pi-{number}"
+        assert certificate.addresses[0] == invitation.addresses[number - 1]
+        assert invitation.is_used_up is (number == 3)
+    assert redeem(ledger, invitation.token, key(14)) == (JoinStatus.USED, None)
+    again, made = redeem(ledger, invitation.token, key(12), WALL + 10 * DEFAULT_EXPIRY)
+    assert (certificate_in(again).name, made) == ("pi-2", None)
+    assert len(ledger.issued) == 4
+
+
+def test_asking_again_consumes_nothing() -> None:
+    ledger = NETWORK.ledger()
+    token = invite(ledger, uses=2).token
+    first = redeem(ledger, token, key(5))[0]
+    for wish in ("", "", "another-name"):
+        assert redeem(ledger, token, key(5), wish=wish) == (first, None)
+    assert certificate_in(redeem(ledger, token, key(6))[0]).name == "pi-2"
+
+
+def test_numbers_of_others_are_passed_over() -> None:
+    ledger = NETWORK.ledger()
+    random_bytes = seeded(5)
+    member = ledger.invite("pi-1", WALL, random_bytes)
+    redeem(ledger, member.token, key(4))
+    ledger.invite("pi-3", WALL, random_bytes)  # Promised to somebody.
+    ledger.invite("pi-4", WALL, random_bytes, expires_in=60)
+    token = ledger.invite("pi", WALL, random_bytes, uses=3).token
+    at = WALL + 61
+    names = [certificate_in(redeem(ledger, token, key(n), at)[0]).name for n in (5, 6, 7)]
+    assert names == ["pi-2", "pi-4", "pi-5"]
+
+
+def test_the_joiner_says_its_name() -> None:
+    ledger = NETWORK.ledger()
+    random_bytes = seeded(5)
+    one = ledger.invite("desk", WALL, random_bytes).token
+    several = ledger.invite("pi", WALL, random_bytes, uses=3).token
+    for wish in ("founder", "desk"):
+        assert redeem(ledger, several, key(5), wish=wish) == (JoinStatus.NAME, None)
+    assert redeem(ledger, one, key(6), wish="attic") == (JoinStatus.NAME, None)
+    assert len(ledger.issued) == 1
+    assert certificate_in(redeem(ledger, several, key(5), wish="attic")[0]).name == "attic"
+    assert redeem(ledger, several, key(7), wish="attic") == (JoinStatus.NAME, None)
+    assert certificate_in(redeem(ledger, several, key(7))[0]).name == "pi-1"
+    assert certificate_in(redeem(ledger, one, key(6), wish="desk")[0]).name == "desk"
+
+
+@pytest.mark.parametrize("wish", [b"Pi", b"\xff", b"a b", b"-", b"a" * 64, "\u00fc".encode()])
+def test_a_request_for_what_is_no_name_is_not_answered(wish: bytes) -> None:
+    ledger = NETWORK.ledger()
+    token = invite(ledger, uses=2).token
+    with pytest.raises(Malformed):
+        ledger.redeem(request(token, key(5), wish=wish), key(5).public_key, WALL, seeded(21))
+    assert len(ledger.issued) == 1
+
+
+def test_an_expired_invitation_for_several_admits_no_more() -> None:
+    ledger = NETWORK.ledger()
+    token = invite(ledger, uses=3, expires_in=60).token
+    first = redeem(ledger, token, key(5))[0]
+    assert redeem(ledger, token, key(6), WALL + 60) == (JoinStatus.EXPIRED, None)
+    # What it had kept for others is free again; who was admitted may still ask.
+    other = ledger.invite("desk", WALL + 60, seeded(12))
+    assert str(other.addresses[0]) == "10.9.0.3/24"
+    assert redeem(ledger, token, key(5), WALL + 61) == (first, None)
+    # Also if the clock is set back: its addresses are given.
+    assert redeem(ledger, token, key(6), WALL) == (JoinStatus.USED, None)
+
+
+def test_inviting_a_name_again_ends_the_rest_of_the_invitation() -> None:
+    ledger = NETWORK.ledger()
+    old = invite(ledger, uses=3).token
+    first = redeem(ledger, old, key(5))[0]
+    new = ledger.invite("pi", WALL, seeded(12), uses=2).token
+    assert redeem(ledger, old, key(6)) == (JoinStatus.USED, None)
+    assert redeem(ledger, old, key(5)) == (first, None)
+    certificate = certificate_in(redeem(ledger, new, key(6))[0])
+    assert (certificate.name, str(certificate.addresses[0])) == ("pi-2", "10.9.0.3/24")
+
+
+def test_uses_that_cannot_be_given() -> None:
+    ledger = NETWORK.ledger()
+    first = invite(ledger)
+    for options, fault in (
+        ({"uses": 0}, "1 to 1000"),
+        ({"uses": 1001}, "1 to 1000"),
+        ({"uses": 2, "address": ipaddress.IPv4Address("10.9.0.9")}, "leave --ip out"),
+    ):
+        with pytest.raises(UsageError, match=fault):
+            invite(ledger, **options)
+    with pytest.raises(UsageError, match="at most 58"):
+        invite(ledger, "a" * 59, uses=2)
+    with pytest.raises(OperatorError, match="no address is free"):
+        invite(ledger, uses=254)
+    assert ledger.invitations == [first]
+    assert first.uses == 1
 
 
 def test_serials_grow() -> None:
@@ -500,6 +615,16 @@ def test_ledger_round_trip() -> None:
     assert again.invitations == ledger.invitations
     assert again.prefix == ledger.prefix
     assert pack_ledger(again) == pack_ledger(ledger)
+
+
+def test_after_a_restart_an_invitation_for_several_has_its_uses_left() -> None:
+    ledger = NETWORK.ledger()
+    token = invite(ledger, uses=2).token
+    first = redeem(ledger, token, key(5))[0]
+    again = reload(ledger)
+    assert redeem(again, token, key(5)) == (first, None)
+    assert certificate_in(redeem(again, token, key(6))[0]).name == "pi-2"
+    assert redeem(reload(again), token, key(7)) == (JoinStatus.USED, None)
 
 
 def test_after_a_restart_all_is_as_before() -> None:

@@ -124,7 +124,7 @@ def test_it_can_invite_what_its_ledger_leaves_free() -> None:
     ledger = InvitationLedger(network.identity, network.signing_key, NEW, [certificate])
     ledger.learn(network.certificates)
     taken = {str(c.addresses[0].ip) for c in ledger.issued}
-    given = {str(ledger.invite(f"n{n}", WALL, bytes).address.ip) for n in range(250)}
+    given = {str(ledger.invite(f"n{n}", WALL, bytes).addresses[0].ip) for n in range(250)}
     assert len(given) == 250
     assert not given & taken
     with pytest.raises(OperatorError, match="no address is free"):

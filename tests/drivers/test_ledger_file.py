@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,13 +13,18 @@ from typing import Any
 import gevent
 import pytest
 
-from tests.core.ends import URL, WALL, Network, seeded
-from tunnel.config import LEDGER_FILE, pack_ledger
+from tests.core.ends import URL, WALL, Network, key, seeded
+from tunnel.config import LEDGER_FILE, NodeState, pack_ledger, parse_ledger
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.inviter import Inviter
+from tunnel.core.membership import InvitationLedger, invitation_id, join_key, open_join_answer
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.ledger_file import LedgerFile
 from tunnel.errors import OperatorError
+from tunnel.noise.keys import PrivateKey
+from tunnel.noise.sealing import seal_blob
+from tunnel.wire.invitation import Admission, JoinRequest, JoinStatus, parse_join_answer
+from tunnel.wire.rendezvous import Asked
 
 NETWORK = Network()
 
@@ -36,9 +45,18 @@ class SlowDirectory(StateDirectory):
         super().write_json(name, content)
 
 
-def make_inviter() -> Inviter:
+def make_inviter(ledger: InvitationLedger | None = None) -> Inviter:
     config = NodeConfig(NETWORK.founder, NETWORK.identity, NETWORK.certificate, URL)
-    return Inviter(config, NETWORK.ledger(), (), seeded(4), lambda: WALL)
+    return Inviter(config, ledger or NETWORK.ledger(), (), seeded(4), lambda: WALL)
+
+
+def read_ledger(path: Path) -> InvitationLedger:
+    content = StateDirectory(path).read_json(LEDGER_FILE)
+    assert content is not None
+    state = NodeState(
+        NETWORK.founder, URL, NETWORK.identity, NETWORK.certificate, NETWORK.signing_key
+    )
+    return parse_ledger(content, state)
 
 
 def content_of(inviter: Inviter) -> dict[str, Any]:
@@ -94,3 +112,80 @@ def test_a_write_that_failed_is_repeated(tmp_path: Path, monkeypatch: pytest.Mon
             file.save(inviter)
     assert file.save(inviter) == 1
     assert directory.read_json(LEDGER_FILE) == content_of(inviter)
+
+
+# Death between the steps
+
+TOKEN = b"a token of 16 by"
+STEPS = ("mkstemp", "fsync of the file", "replace", "fsync of the directory", "answer", "after it")
+
+
+def request_of(joiner: PrivateKey) -> JoinRequest:
+    sealing = join_key(b"join request", joiner, NETWORK.founder.public_key, TOKEN)
+    return JoinRequest(invitation_id(TOKEN), seal_blob(sealing, b"", bytes(24)))
+
+
+def answer_one_and_die(path: Path, step: int) -> None:
+    """In a process of its own: key 5 redeems; what leaves the machine is written to stdout. Killed
+    before that step."""
+    steps = iter(range(step + 1))
+
+    def die_in_time() -> None:
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            die_in_time()
+            return function(*arguments, **options)
+
+        return call
+
+    inviter = make_inviter(read_ledger(path))
+    asked = Asked(1, 77, key(5).public_key.data, request_of(key(5)).pack())
+    assert inviter.receive(asked) is not None
+    from tunnel.drivers import files
+
+    files.tempfile.mkstemp = dying(files.tempfile.mkstemp)  # type: ignore[attr-defined]
+    files.os.fsync = dying(files.os.fsync)  # type: ignore[attr-defined]
+    files.os.replace = dying(files.os.replace)  # type: ignore[attr-defined]
+    revision = LedgerFile(StateDirectory(path)).save(inviter)
+    die_in_time()
+    for grant in inviter.take_grants(revision):
+        os.write(1, grant.sealed)
+    die_in_time()
+
+
+@pytest.mark.parametrize("step", range(len(STEPS)), ids=STEPS)
+def test_killed_between_the_steps(tmp_path: Path, step: int) -> None:
+    inviter = make_inviter()
+    inviter.invite("pi", uses=2)
+    assert inviter.ledger is not None
+    inviter.ledger.invitations[0].token = TOKEN
+    LedgerFile(StateDirectory(tmp_path)).save(inviter)
+    program = (
+        "from pathlib import Path; from tests.drivers.test_ledger_file import answer_one_and_die; "
+        f"answer_one_and_die(Path({str(tmp_path)!r}), {step})"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    ledger = read_ledger(tmp_path)
+    (invitation,) = ledger.invitations
+    is_on_disk = key(5).public_key.data in invitation.redeemed
+    assert is_on_disk is (step >= STEPS.index("fsync of the directory"))
+    assert len(ledger.issued) == 1 + is_on_disk
+    assert bool(process.stdout) is (step > STEPS.index("answer")), "no answer before the disk"
+
+    def redeem(number: int) -> Admission | JoinStatus:
+        joiner = key(number)
+        answer, _ = ledger.redeem(request_of(joiner), joiner.public_key, WALL, seeded(9))
+        return open_join_answer(answer, joiner, NETWORK.founder.public_key, TOKEN)
+
+    again = redeem(5)
+    assert isinstance(again, Admission)
+    if process.stdout:
+        told = parse_join_answer(process.stdout)
+        assert again == open_join_answer(told, key(5), NETWORK.founder.public_key, TOKEN)
+    assert isinstance(redeem(6), Admission)
+    assert redeem(7) is JoinStatus.USED
+    assert len(ledger.issued) == 3

@@ -308,8 +308,23 @@ def test_an_invitation_lets_one_machine_in(world: World, home: Router, carrier: 
     invitation = attic.invite("camera")
     camera = world.node("camera", carrier.host("b")).up(invitation)
     other = world.node("other", carrier.host("c"))
-    expect_refusal(world, other, invitation, "has been used by another machine already")
+    expect_refusal(world, other, invitation, "this invitation has been used already")
     attic.wait(camera.name)
+
+
+def test_an_invitation_for_several(world: World, home: Router, carrier: Router) -> None:
+    attic = world.found("attic", home.host("a"))
+    made = attic.json("invite", "camera", "--uses", "2")
+    assert (made["name"], made["uses"]) == ("camera", 2)
+    assert abs(made["expires"] - time.time() - 24 * 3600) < 600
+    first = world.node("first", carrier.host("b")).up(made["join"])
+    porch = world.node("porch", carrier.host("c")).up(made["join"], "--name", "porch")
+    assert first.status()["node"]["name"] == "camera-1"
+    assert porch.status()["node"]["name"] == "porch"
+    for name in ("camera-1", "porch"):
+        attic.wait(name)
+    other = world.node("other", carrier.host("d"))
+    expect_refusal(world, other, made["join"], "has been used")
 
 
 def test_an_invitation_expires(world: World, home: Router, carrier: Router) -> None:

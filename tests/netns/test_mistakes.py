@@ -354,6 +354,8 @@ def test_questions_with_no_good_answer(node: Node) -> None:
     assert "10.98.0.1 is not in" in answer(2, "invite", "pi", "--ip", "10.98.0.1")
     assert "belongs to another" in answer(2, "invite", "pi", "--ip", "10.99.0.1")
     assert "no IPv4 address" in answer(2, "invite", "pi", "--ip", "10.99.0.1/24")
+    several = answer(2, "invite", "pi", "--uses", "3", "--ip", "10.99.0.2")
+    assert "leave --ip out, or invite them one by one" in several
     assert node.run("invite", "pi").returncode == 0
     assert "no address is free in 10.99.0.0/30" in answer(1, "invite", "second")
     assert node.run("invite", "pi").returncode == 0  # Replaces the former for the same name.

@@ -286,7 +286,7 @@ def test_join_request_malformed(data: bytes) -> None:
         parse_join_request(data)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x01\x00", b"\x02\x00x", b"\x01\x04x", b"\x01\xffx"])
+@pytest.mark.parametrize("data", [b"", b"\x01\x00", b"\x02\x00x", b"\x01\x05x", b"\x01\xffx"])
 def test_join_answer_malformed(data: bytes) -> None:
     with pytest.raises(Malformed, match=r"^join answer$"):
         parse_join_answer(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -21,7 +22,11 @@ state_dir = click.option(
 @click.command()
 @click.argument("join", required=False)
 @click.option("--server", metavar="URL", help="The line that `punchtun server url` printed.")
-@click.option("--name", metavar="NAME", help="This machine's name, when creating a network.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="This machine's name: of a new network, or if the invitation is for several machines.",
+)
 @click.option("--ip", metavar="ADDRESS/LENGTH", help="Tunnel address, when creating a network.")
 @click.option("--interface", metavar="IF", help="Name of the interface. [default: punchtun0, …]")
 @click.option("--mtu", type=int, help="Of the interface, in bytes. [default: 1400]")
@@ -116,20 +121,40 @@ def down(state_dir: str | None) -> None:
 @click.argument("name")
 @click.option("--ip", metavar="ADDRESS", help="Tunnel address. [default: the next free one]")
 @click.option("--expires", metavar="TIME", default="24h", help="As 30m, 24h or 7d. [default: 24h]")
+@click.option(
+    "--uses",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    help="For so many machines: NAME-1, NAME-2, … unless they say --name. [default: 1]",
+)
 @click.option("--qr", is_flag=True, help="Draw it on stderr too, for a camera.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 @state_dir
-def invite(name: str, ip: str | None, expires: str, qr: bool, state_dir: str | None) -> None:
-    """Print a join string for one new machine, to be called NAME."""
+def invite(
+    name: str,
+    ip: str | None,
+    expires: str,
+    uses: int,
+    qr: bool,
+    as_json: bool,
+    state_dir: str | None,
+) -> None:
+    """Print a join string for one new machine, to be called NAME, or for several."""
     from tunnel.drivers.control import request
     from tunnel.drivers.places import node_places
 
     body = {"command": "invite", "name": name, "ip": ip, "expires": parse_duration(expires)}
-    join = next(request(node_places(state_dir).control, body, timeout=10.0))["join"]
+    body["uses"] = uses
+    answer = next(request(node_places(state_dir).control, body, timeout=10.0))
     if qr:
         import segno
 
-        segno.make(join, error="l").terminal(out=sys.stderr, compact=True)
-    click.echo(join)
+        segno.make(answer["join"], error="l").terminal(out=sys.stderr, compact=True)
+    if uses > 1:
+        names = f"{name}-1, {name}-2, … unless they say --name"
+        click.echo(f"punchtun: good for {uses} machines, to be called {names}", err=True)
+    click.echo(json.dumps(answer) if as_json else answer["join"])
 
 
 def parse_duration(text: str) -> float:

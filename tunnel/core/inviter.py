@@ -43,16 +43,17 @@ class Inviter:
         name: str,
         address: ipaddress.IPv4Address | None = None,
         expires_in: float = DEFAULT_EXPIRY,
+        uses: int = 1,
     ) -> JoinString:
-        """A new invitation; the ledger must be saved before it is shown.
+        """A new invitation for `uses` machines; the ledger must be saved before it is shown.
 
-        Raises UsageError; ValueError if this node may not invite.
+        Raises UsageError, OperatorError; ValueError if this node may not invite.
         """
         if self.ledger is None:
             raise ValueError("this node holds no signing key")
         self._learn(self.ledger)
         invitation = self.ledger.invite(
-            name, self._wall_clock(), self._random_bytes, address, expires_in
+            name, self._wall_clock(), self._random_bytes, address, expires_in, uses
         )
         self.revision += 1
         own = self._config.static.public_key.data
@@ -68,17 +69,17 @@ class Inviter:
             raise Malformed("join request to a node that cannot invite")
         request = parse_join_request(message.sealed)
         self._learn(self.ledger)
-        answer, consumed = self.ledger.redeem(
+        answer, made = self.ledger.redeem(
             request, PublicKey(message.joiner), self._wall_clock(), self._random_bytes
         )
         grant = Grant(message.request, message.joiner, answer.pack())
         if answer.status is not JoinStatus.GRANTED:
             self._refusals.append(grant)
             return None
-        if consumed is not None:
+        if made is not None:
             self.revision += 1
         self._pending.append((self.revision, grant))
-        return InvitationRedeemed(consumed.name if consumed else "")
+        return InvitationRedeemed(made.name if made else "")
 
     def _learn(self, ledger: InvitationLedger) -> None:
         """Whom other inviters have let in: their names and addresses are given to nobody else."""

@@ -60,7 +60,9 @@ class Joiner:
         now: float,
         random_bytes: RandomBytes,
         wall_clock: WallClock,
+        name: str = "",
     ) -> None:
+        """`name`: what to be called, where the invitation leaves a choice; else what it says."""
         self.admission: tuple[NetworkIdentity, Certificate, Admission] | None = None
         self.refusal: JoinStatus | None = None
         self.obstacle: str | None = None
@@ -81,7 +83,7 @@ class Joiner:
         )
         self._transport = Transport(self._link, stream_routes(join.server), random_bytes)
         key = join_key(b"join request", static, self._inviter, join.token)
-        sealed = seal_blob(key, b"", random_bytes(24))
+        sealed = seal_blob(key, name.encode("ascii"), random_bytes(24))
         self._request = JoinRequest(invitation_id(join.token), sealed).pack()
         self._next_at: float | None = None
         self._tries = 0

@@ -38,6 +38,8 @@ from tunnel.wire.rendezvous import NETWORK_TAG_LENGTH
 
 DEFAULT_EXPIRY = 24 * 3600
 """Of an invitation, in seconds."""
+MAX_USES = 1000
+"""Machines that one invitation may admit: what a server takes of one network."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,33 @@ def join_key(label: bytes, mine: PrivateKey, theirs: PublicKey, token: bytes) ->
 class Invitation(Confidential):
     token: bytes = field(repr=False)
     name: str
-    address: ipaddress.IPv4Interface
+    """Of the machine; of several, what their names begin with."""
+    addresses: tuple[ipaddress.IPv4Interface, ...]
+    """One for each machine it admits, given in this order."""
     expires: int
     """Unix seconds."""
-    redeemed_by: bytes | None = None
-    """The joiner's X25519 key. Only it may ask again, when the answer was lost."""
+    redeemed: dict[bytes, str] = field(default_factory=dict)
+    """X25519 key → name, of those it has admitted. Only they may ask again, when the answer was
+    lost."""
+
+    @property
+    def uses(self) -> int:
+        return len(self.addresses)
+
+    @property
+    def unused(self) -> tuple[ipaddress.IPv4Interface, ...]:
+        return self.addresses[len(self.redeemed) :]
+
+    @property
+    def is_used_up(self) -> bool:
+        return len(self.redeemed) >= self.uses
+
+    def is_open(self, wall_time: float) -> bool:
+        return not self.is_used_up and wall_time < self.expires
+
+    def end(self) -> None:
+        """Admit nobody any more; who was admitted may still ask again."""
+        self.addresses = self.addresses[: len(self.redeemed)]
 
 
 def first_address(inviter: bytes) -> int:
@@ -225,24 +249,32 @@ class InvitationLedger:
         random_bytes: RandomBytes,
         address: ipaddress.IPv4Address | None = None,
         expires_in: float = DEFAULT_EXPIRY,
+        uses: int = 1,
     ) -> Invitation:
-        """A fresh invitation. Raises UsageError when the name or address cannot be given."""
-        if not is_valid_name(name):
-            raise UsageError(
-                f"'{name}' is no valid name: use a-z, 0-9 and hyphens, at most 63 characters"
-            )
-        if name in (certificate.name for certificate in self.issued):
-            raise UsageError(f"a member named '{name}' exists already; choose another name")
-        kept = [
+        """A fresh invitation for `uses` machines. It takes the place of an earlier one for the same
+        name. Raises UsageError when the name or address cannot be given, OperatorError when there
+        are not as many addresses."""
+        self._check_name(name, uses)
+        ended = [
             other
             for other in self.invitations
-            if other.redeemed_by is not None or (other.expires > wall_time and other.name != name)
+            if other.name == name or not other.is_open(wall_time)
         ]
-        taken = self._taken | {other.address.ip for other in kept}
+        taken = self._taken | {
+            i.ip for other in self.invitations if other not in ended for i in other.unused
+        }
+        chosen: list[ipaddress.IPv4Interface] = []
         if address is None:
-            chosen = choose_ipv4_address(self.prefix, taken, self._start)
+            for _ in range(uses):
+                chosen.append(choose_ipv4_address(self.prefix, taken, self._start))
+                taken.add(chosen[-1].ip)
+        elif uses > 1:
+            raise UsageError(
+                f"--ip is one machine's address, and --uses {uses} admits {uses} machines: leave "
+                "--ip out, or invite them one by one"
+            )
         else:
-            chosen = ipaddress.IPv4Interface((address, self.prefix.prefixlen))
+            chosen.append(ipaddress.IPv4Interface((address, self.prefix.prefixlen)))
             if address not in self.prefix:
                 raise UsageError(f"{address} is not in this network's prefix {self.prefix}")
             ends = (self.prefix.network_address, self.prefix.broadcast_address)
@@ -253,17 +285,38 @@ class InvitationLedger:
             if address in taken:
                 raise UsageError(f"{address} belongs to another member or invitation")
         invitation = Invitation(
-            random_bytes(TOKEN_LENGTH), name, chosen, int(wall_time + expires_in)
+            random_bytes(TOKEN_LENGTH), name, tuple(chosen), int(wall_time + expires_in)
         )
+        kept = [other for other in self.invitations if other not in ended or other.redeemed]
+        for other in kept:
+            if other in ended:
+                other.end()
         self.invitations = [*kept, invitation]
         return invitation
 
+    def _check_name(self, name: str, uses: int) -> None:
+        """Raises UsageError."""
+        if not 1 <= uses <= MAX_USES:
+            raise UsageError(f"--uses {uses}: use 1 to {MAX_USES}")
+        if not is_valid_name(name):
+            raise UsageError(
+                f"'{name}' is no valid name: use a-z, 0-9 and hyphens, at most 63 characters"
+            )
+        if uses > 1:
+            if not is_valid_name(f"{name}-{MAX_USES}"):
+                raise UsageError(f"'{name}' is too long to be numbered: use at most 58 characters")
+        elif name in (certificate.name for certificate in self.issued):
+            raise UsageError(f"a member named '{name}' exists already; choose another name")
+
     def redeem(
         self, request: JoinRequest, joiner: PublicKey, wall_time: float, random_bytes: RandomBytes
-    ) -> tuple[JoinAnswer, Invitation | None]:
-        """The answer to a request, and the invitation if it has just been consumed.
+    ) -> tuple[JoinAnswer, Certificate | None]:
+        """The answer to a request, and the certificate if it has just been made: the invitation
+        has one use less then. All of it happens in here, so two that ask at once ask one after the
+        other.
 
-        Raises AuthenticationFailed for a request that does not hold the token: no answer then.
+        Raises AuthenticationFailed for a request that does not hold the token, Malformed for one
+        that asks for what is no name: no answer then.
         """
         wanted = request.invitation
         found = [i for i in self.invitations if constant_time_equal(invitation_id(i.token), wanted)]
@@ -275,22 +328,26 @@ class InvitationLedger:
         if not joiner.is_canonical:
             raise AuthenticationFailed("joiner's key in another form")
         key = join_key(b"join request", self._static, joiner, invitation.token)
-        open_blob(key, request.sealed)
-        if invitation.redeemed_by is None and wall_time >= invitation.expires:
-            return self._refuse(JoinStatus.EXPIRED, joiner, random_bytes), None
-        if invitation.redeemed_by not in (None, joiner.data):
-            return self._refuse(JoinStatus.USED, joiner, random_bytes), None
-        consumed = invitation if invitation.redeemed_by is None else None
-        if consumed:
+        wish = _read_wish(open_blob(key, request.sealed))
+        name = invitation.redeemed.get(joiner.data)
+        made = None
+        if name is None:
+            if invitation.is_used_up:
+                return self._refuse(JoinStatus.USED, joiner, random_bytes), None
+            if wall_time >= invitation.expires:
+                return self._refuse(JoinStatus.EXPIRED, joiner, random_bytes), None
+            name = self._choose_name(invitation, wish, wall_time)
+            if name is None:
+                return self._refuse(JoinStatus.NAME, joiner, random_bytes), None
             try:
-                certified = self._certify(invitation, joiner, wall_time)
+                made = self._certify(invitation, name, joiner, wall_time)
             except OperatorError:
                 return self._refuse(JoinStatus.UNKNOWN, joiner, random_bytes), None
-            invitation.redeemed_by = joiner.data
-            self.issued.append(certified)
+            invitation.redeemed[joiner.data] = name
+            self.issued.append(made)
         # The greatest serial: it may have become an inviter since.
         certificate = max(
-            (c for c in self.issued if c.key == joiner.data and c.name == invitation.name),
+            (c for c in self.issued if c.key == joiner.data and c.name == name),
             key=lambda c: c.serial,
         )
         admission = Admission(
@@ -301,24 +358,44 @@ class InvitationLedger:
         )
         answer_key = join_key(b"join answer", self._static, joiner, invitation.token)
         sealed = seal_blob(answer_key, admission.pack(), random_bytes(24))
-        return JoinAnswer(JoinStatus.GRANTED, sealed), consumed
+        return JoinAnswer(JoinStatus.GRANTED, sealed), made
 
-    def _certify(self, invitation: Invitation, joiner: PublicKey, wall_time: float) -> Certificate:
-        """Raises OperatorError if another inviter has given the name away since, and there is no
-        address instead of one that was."""
-        if invitation.name in (certificate.name for certificate in self.issued):
-            raise OperatorError(f"a member named '{invitation.name}' exists already")
-        if invitation.address.ip in self._taken:
-            others = {i.address.ip for i in self.invitations if i.redeemed_by is None}
-            taken = self._taken | others
-            invitation.address = choose_ipv4_address(self.prefix, taken, self._start)
+    def _choose_name(self, invitation: Invitation, wish: str, wall_time: float) -> str | None:
+        """For the next machine of `invitation`, which asks for `wish` unless that is empty."""
+        taken = {certificate.name for certificate in self.issued}
+        if invitation.uses == 1:
+            # Another inviter may have given it away since.
+            name = invitation.name
+            return name if wish in ("", name) and name not in taken else None
+        taken |= {i.name for i in self.invitations if i.uses == 1 and i.is_open(wall_time)}
+        if wish:
+            return None if wish in taken else wish
+        number = 1
+        while f"{invitation.name}-{number}" in taken:
+            number += 1
+        return f"{invitation.name}-{number}"
+
+    def _certify(
+        self, invitation: Invitation, name: str, joiner: PublicKey, wall_time: float
+    ) -> Certificate:
+        """Raises OperatorError if another inviter has given the address away since, and there is
+        none instead."""
+        if invitation.unused[0].ip in self._taken:
+            kept = {i.ip for other in self.invitations for i in other.unused}
+            chosen = choose_ipv4_address(self.prefix, self._taken | kept, self._start)
+            used = len(invitation.redeemed)
+            invitation.addresses = (
+                *invitation.addresses[:used],
+                chosen,
+                *invitation.addresses[used + 1 :],
+            )
         addresses: tuple[Interface, ...] = (
-            invitation.address,
+            invitation.unused[0],
             derive_ula(self._identity.key, joiner),
         )
         certificate = Certificate(
             key=joiner.data,
-            name=invitation.name,
+            name=name,
             addresses=addresses,
             serial=1 + max(c.serial for c in self.issued),
             issued=issue_time(wall_time, self.issued),
@@ -330,6 +407,16 @@ class InvitationLedger:
     ) -> JoinAnswer:
         key = join_key(b"join refusal", self._static, joiner, b"")
         return JoinAnswer(status, seal_blob(key, bytes([status]), random_bytes(24)))
+
+
+def _read_wish(opened: bytes) -> str:
+    """The name that a joiner asks for; empty for none. Raises Malformed."""
+    if not opened:
+        return ""
+    name = opened.decode("ascii", "replace")
+    if not is_valid_name(name):
+        raise Malformed("join request: name")
+    return name
 
 
 def found_network(

@@ -94,7 +94,7 @@ def certify_inviter(
     certificate = Certificate(
         key=key.data,
         name=checked.name,
-        addresses=(checked.address, derive_ula(network.identity.key, key)),
+        addresses=(*checked.addresses, derive_ula(network.identity.key, key)),
         serial=1 + max(each.serial for each in known),
         issued=issue_time(wall_time, known),
         may_invite=True,

@@ -22,10 +22,13 @@ from tunnel.wire.invitation import Admission, JoinStatus, JoinString
 
 log = logging.getLogger(__name__)
 
+ASK_AGAIN = "ask for a new one (`punchtun invite NAME` there)"
 REFUSALS = {
-    JoinStatus.UNKNOWN: "the inviting machine does not know this invitation",
-    JoinStatus.EXPIRED: "this invitation has expired",
-    JoinStatus.USED: "this invitation has been used by another machine already",
+    JoinStatus.UNKNOWN: f"the inviting machine does not know this invitation: {ASK_AGAIN}",
+    JoinStatus.EXPIRED: f"this invitation has expired: {ASK_AGAIN}",
+    JoinStatus.USED: f"this invitation has been used already: {ASK_AGAIN}",
+    JoinStatus.NAME: "--name: another machine is called so, or the invitation is for one name, and "
+    "that is another. Leave it out, or choose another name; the invitation is not used up by this",
 }
 RESOLVE_AGAIN = 5.0
 
@@ -35,15 +38,21 @@ def join_network(
     static: PrivateKey,
     tell: Callable[[str], None],
     stopped: Event,
+    name: str | None = None,
 ) -> tuple[NetworkIdentity, Certificate, Admission] | None:
     """Redeem `join`, for as long as it takes. None when `stopped` is set meanwhile.
 
-    `tell` is given a sentence whenever there is something new to say. Raises OperatorError when
-    the inviter refuses.
+    `name` is what to be called, if the invitation leaves a choice. `tell` is given a sentence
+    whenever there is something new to say. Raises OperatorError when the inviter refuses.
     """
     now = clock.now()
     joiner = Joiner(
-        join, static, now=now, random_bytes=clock.random_bytes, wall_clock=clock.wall_clock
+        join,
+        static,
+        now=now,
+        random_bytes=clock.random_bytes,
+        wall_clock=clock.wall_clock,
+        name=name or "",
     )
     socket = UdpSocket(None, 0)
     changed = Event()
@@ -86,7 +95,5 @@ def join_network(
         loop.close()
         socket.close()
     if joiner.refusal is not None:
-        raise OperatorError(
-            f"{REFUSALS[joiner.refusal]}: ask for a new one (`punchtun invite NAME` there)"
-        )
+        raise OperatorError(REFUSALS[joiner.refusal])
     return joiner.admission

@@ -7,7 +7,7 @@ status                                                             one: status
 ping                  peer, count, interval, timeout               one an echo
 wait                  peer or null, direct, timeout                one: state, exit_code
 events                peer or null, follow                         one an event
-invite                name, ip or null, expires                    one: join
+invite                name, ip or null, expires, uses              one: join, name, uses, expires
 drill                 timeout                                      one: port, peers
 doctor                peer                                         one: peer, evidence
 down                                                               one: stopping
@@ -199,7 +199,9 @@ class NodeControl:
         except ValueError as error:
             raise UsageError(f"--ip {address}: this is no IPv4 address") from error
         expires = float(request.get("expires") or 24 * 3600)
-        join = node.inviter.invite(str(request.get("name")), chosen, expires)
+        name, uses = str(request.get("name")), int(request.get("uses") or 1)
+        join = node.inviter.invite(name, chosen, expires, uses)
+        made = node.inviter.ledger.invitations[-1]
         # Shown only when it is safe on disk: a join string must not outlive its memory here.
         self._driver.save_ledger()
-        return {"join": join.text}
+        return {"join": join.text, "name": name, "uses": uses, "expires": made.expires}

@@ -303,7 +303,7 @@ def _join(
         )
         directory.write_json(NODE_FILE, pack_node_state(state))
     tell(f"joining through {join.server.location}")
-    joined = join_network(join, state.static, tell, stopped)
+    joined = join_network(join, state.static, tell, stopped, options.name)
     if joined is None:
         return None
     state.identity, state.certificate, admission = joined

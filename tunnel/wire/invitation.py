@@ -9,16 +9,17 @@
                                            | access token (16) | port (2) | host | check (4) )
                   the same with 2 for 1 and host "?" options for host, where the URL has options
 
-    request       | 1 | invitation id (8) | sealed: empty |
+    request       | 1 | invitation id (8) | sealed: name, may be empty |
     answer        | 1 | status | sealed: network key (32) | network secret (32) | length (2)
                                          | inviter's certificate (length) | certificate |
 
 The options say where the server can be reached where UDP cannot pass: ``tcp`` is its TCP port where
 that is not the UDP port, ``ws`` the address of its WebSocket.
 
-`check` is a CRC-32 that catches a string cut short or mistyped. Request and answer are sealed under
-keys that only the inviter and the holder of the token can derive; a refusal carries no token's
-authority, so it is sealed under a key of the two nodes alone.
+`check` is a CRC-32 that catches a string cut short or mistyped. `name` is what the joiner asks to
+be called; empty: what the invitation says. Request and answer are sealed under keys that only the
+inviter and the holder of the token can derive; a refusal carries no token's authority, so it is
+sealed under a key of the two nodes alone.
 """
 
 from __future__ import annotations
@@ -262,6 +263,9 @@ class JoinStatus(enum.IntEnum):
     """No such invitation: another network, or it was revoked."""
     EXPIRED = 2
     USED = 3
+    """By as many machines as it admits."""
+    NAME = 4
+    """The name asked for is another machine's, or the invitation is for another name."""
 
 
 class JoinRequest(NamedTuple):
