@@ -20,7 +20,7 @@ from tests.core.ends import (
 from tunnel.core.candidates import HostAddress
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import InvitationRedeemed
-from tunnel.core.join import SERVER_TIMEOUT, Joiner
+from tunnel.core.join import KEPT_RETRY, SERVER_TIMEOUT, Joiner
 from tunnel.core.membership import join_key
 from tunnel.core.node import Node
 from tunnel.noise.sealing import seal_blob
@@ -32,7 +32,7 @@ from tunnel.wire.invitation import (
     JoinString,
     parse_join_request,
 )
-from tunnel.wire.rendezvous import Granted, Redeem, RefusalReason, Refused
+from tunnel.wire.rendezvous import Acknowledge, Granted, Kept, Redeem, RefusalReason, Refused
 
 JOINER, OTHER, INVITER = (Endpoint(f"203.0.113.{n}", 4000 + n) for n in (5, 6, 1))
 
@@ -373,6 +373,33 @@ def test_forged_answers_are_not() -> None:
     assert not liar.joiner.is_done
     liar.say(Granted(3, liar.redeem.request, answer.pack()))
     assert admission_of(liar.joiner)
+
+
+def test_a_request_that_is_kept_is_repeated_gently() -> None:
+    liar = Liar()
+    liar.say(Kept(liar.redeem.request ^ 1))
+    assert liar.joiner.obstacle is None
+    liar.say(Kept(liar.redeem.request))
+    assert liar.joiner.obstacle is not None
+    assert "the server keeps your request" in liar.joiner.obstacle
+    timer = liar.joiner.get_timer()
+    assert timer == liar.clock.now + KEPT_RETRY
+    liar.clock.now = timer
+    liar.joiner.handle_timer(timer)
+    liar.exchange()
+    assert liar.server.take(Redeem) == [liar.redeem]
+    liar.say(Granted(1, liar.redeem.request, liar.answer().pack()))
+    assert admission_of(liar.joiner)
+
+
+def test_only_what_is_for_this_process_is_acknowledged() -> None:
+    """The server forgets an answer that was acknowledged; the next process would not get it."""
+    liar = Liar()
+    answer = liar.answer().pack()
+    liar.say(Granted(1, liar.redeem.request ^ 1, answer))
+    assert liar.server.take(Acknowledge) == []
+    liar.say(Granted(2, liar.redeem.request, answer))
+    assert liar.server.take(Acknowledge) == [Acknowledge(2)]
 
 
 def test_a_certificate_for_another_key_is_refused() -> None:

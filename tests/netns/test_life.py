@@ -290,7 +290,7 @@ def test_joining_waits_for_the_inviter_and_survives_being_killed(
     assert attic.stop() == 0
     camera = world.node("camera", carrier.host("b"))
     camera.start(invitation)
-    said(camera, "the machine that invited you is not online; trying on")
+    said(camera, "the machine that invited you is not online: the server keeps your request")
     camera.kill()
     camera.start(invitation)
     said(camera, "trying on")
@@ -301,6 +301,26 @@ def test_joining_waits_for_the_inviter_and_survives_being_killed(
     camera.up(invitation)
     world.wait_direct(attic, camera)
     assert camera.ip4 == address
+
+
+def test_joining_while_one_of_the_two_is_always_away(
+    world: World, home: Router, carrier: Router
+) -> None:
+    """The request waits at the server for the inviter, and the answer for the joiner."""
+    attic = world.found("attic", home.host("a"))
+    invitation = attic.invite("camera")
+    assert attic.stop() == 0
+    camera = world.node("camera", carrier.host("b"))
+    camera.start(invitation)
+    said(camera, "you may stop here and run the same command again later; trying on")
+    assert camera.stop() == 0
+    assert "the same command goes on from here" in camera.process.stderr
+    attic.up()
+    said(attic, "camera has joined")
+    assert attic.stop() == 0
+    camera.up(invitation)
+    attic.up()
+    world.wait_direct(attic, camera)
 
 
 def test_an_invitation_lets_one_machine_in(world: World, home: Router, carrier: Router) -> None:

@@ -25,7 +25,12 @@ from tests.sim.theory import Side
 from tests.sim.topology import Router
 from tunnel.core.candidates import HostAddress
 from tunnel.core.configuration import KnownPeer, NodeConfig, ServerConfig
-from tunnel.core.membership import derive_ula, found_network, sign_certificate
+from tunnel.core.membership import (
+    InvitationLedger,
+    NetworkIdentity,
+    derive_ula,
+    sign_certificate,
+)
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
 from tunnel.core.rendezvous import RendezvousServer
@@ -86,6 +91,8 @@ class World:
         self.server_names: Sequence[str] = (SERVER_ADDRESS,)
         """The addresses that the server's name has, for nodes started from now on."""
         self.hosts: dict[str, Host] = {}
+        self.ledgers: dict[str, InvitationLedger] = {}
+        """Of nodes that may invite, by name: what they have on disk."""
         self.start_server()
 
     # Building
@@ -139,18 +146,10 @@ class World:
         """Start it, or start its process anew, with its key and certificate."""
         host = self.hosts[name]
         certificate = self._certificates.get(name) or self._certify(name, host)
-        identity, _ = found_network(
-            signing_key=self._signing_key,
-            secret=self._secret,
-            static=self._keys[name],
-            name=name,
-            address=ipaddress.IPv4Interface("10.9.0.1/24"),
-            wall_time=0,
-        )
         node = Node(
             NodeConfig(
                 self._keys[name],
-                identity,
+                self._identity,
                 certificate,
                 self._url,
                 known_peers,
@@ -160,6 +159,7 @@ class World:
             now=host.now,
             random_bytes=host.random_bytes,
             wall_clock=host.wall_clock,
+            ledger=self.ledgers.get(name),
         )
         host.start(node)
         if name in self._ports:  # The driver takes the port of last time, if it can.
@@ -170,6 +170,22 @@ class World:
         endpoints = [Endpoint(address, SERVER_PORT) for address in self.server_names]
         host.call(lambda node, now: node.set_server_endpoints(endpoints, now))
         return node
+
+    def give_ledger(self, name: str) -> InvitationLedger:
+        """From its next start on this node may invite."""
+        certificate = self._certificates[name]
+        key = self._keys[name]
+        ledger = InvitationLedger(self._identity, self._signing_key, key, [certificate])
+        self.ledgers[name] = ledger
+        return ledger
+
+    @property
+    def url(self) -> ServerUrl:
+        return self._url
+
+    @property
+    def _identity(self) -> NetworkIdentity:
+        return NetworkIdentity(self._signing_key.verify_key, self._secret)
 
     def tell_addresses(self, name: str) -> None:
         """As the driver does at start and when netlink reports a change."""

@@ -79,6 +79,7 @@ from tunnel.wire.rendezvous import (
     Granted,
     Introduce,
     Introduction,
+    Kept,
     Leave,
     Moved,
     Probe,
@@ -563,6 +564,14 @@ KINDS = [
         Refused(RefusalReason.TOO_MANY, 0x0102030405060708),
         "88 02 0000 0807060504030201",
         st.builds(Refused, st.sampled_from(RefusalReason), words(64)),
+        is_open=True,
+    ),
+    Kind(
+        "kept",
+        parse_from_server,
+        Kept(0x0102030405060708),
+        "89 000000 0807060504030201",
+        st.builds(Kept, words(64)),
         is_open=True,
     ),
     Kind(

@@ -62,6 +62,8 @@ class ServerConfig(Confidential):
     max_streams_per_source: int = 64
     """Of one IPv4 address or IPv6 /64; as many nodes behind one carrier's NAT as that."""
     max_nodes_per_network: int = 1_000
+    max_letters: int = 4_096
+    """Join requests and answers kept for nodes that are away, of at most 1024 bytes each."""
     relay_rate: float = 1.25e9
     """Bytes a second that one node may have relayed."""
 

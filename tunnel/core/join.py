@@ -9,7 +9,9 @@
     REFUSED     ``refusal`` says why
     ==========  ==========================================  =================================
 
-While the server is away or the inviter offline it goes on trying, and ``obstacle`` says so.
+While the server is away or the inviter offline it goes on trying, and ``obstacle`` says so. The
+server may keep the request: then it may also be stopped, and another one with the same key be
+started later, which is given the answer that waits.
 """
 
 from __future__ import annotations
@@ -40,10 +42,13 @@ from tunnel.wire.invitation import (
     JoinString,
     parse_join_answer,
 )
-from tunnel.wire.rendezvous import Acknowledge, Granted, Redeem, RefusalReason, Refused
+from tunnel.wire.rendezvous import Acknowledge, Granted, Kept, Redeem, RefusalReason, Refused
 from tunnel.wire.transport import TRANSPORT
 
 RETRY = (0.7, 1.5, 3.0, 5.0)
+KEPT_RETRY = 10.0
+"""Seconds between requests while the server keeps ours: it is to go on knowing where we are, and to
+know ours again should it restart."""
 SUSPECT_KEYS_AFTER = 3
 """Requests without a word from the server after which keys are agreed anew: it may have restarted,
 and would know nothing of ours for half an hour."""
@@ -179,13 +184,19 @@ class Joiner:
             self._unheard = 0
             if local == self._link.local:
                 self._transport.follow(now, is_connected=True, is_doubtful=False)
-            if isinstance(message, Refused) and message.request == self._request_id:
+            if isinstance(message, Kept) and message.request == self._request_id:
+                self.obstacle = (
+                    "the machine that invited you is not online: the server keeps your request for "
+                    "it, and you may stop here and run the same command again later"
+                )
+                self._next_at = now + KEPT_RETRY
+            elif isinstance(message, Refused) and message.request == self._request_id:
                 if message.reason is RefusalReason.INVITER_OFFLINE:
                     self.obstacle = "the machine that invited you is not online"
-            elif isinstance(message, Granted):
+            elif isinstance(message, Granted) and message.request == self._request_id:
+                # Only what is for this process: what is acknowledged, the server forgets.
                 self._link.send(Acknowledge(message.serial), now)
-                if message.request == self._request_id:
-                    self._receive_answer(message.sealed)
+                self._receive_answer(message.sealed)
 
     def _receive_answer(self, sealed: bytes) -> None:
         answer = parse_join_answer(sealed)

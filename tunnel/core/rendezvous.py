@@ -1,8 +1,8 @@
 """The rendezvous server: who is where, introductions, relay, STUN. Trusted with nothing else.
 
 All it keeps is soft: a node that is silent for ``LIFETIME`` is forgotten, and after a restart nodes
-register again. Strangers get no answer (STUN excepted): the handshake needs the server's public key
-and the access token, and what fails is dropped with a counted reason.
+register again, and joiners ask again. Strangers get no answer (STUN excepted): the handshake needs
+the server's public key and the access token, and what fails is dropped with a counted reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 from tunnel.core.configuration import ServerConfig
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
+from tunnel.core.join_exchange import JoinExchange
 from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest, is_stream
+from tunnel.core.mailbox import Mailbox
 from tunnel.core.ratelimit import KeyedRateLimit, TokenBucket
 from tunnel.core.registrant import Registrant
 from tunnel.core.relay import Relay
@@ -25,19 +27,17 @@ from tunnel.core.stream_table import StreamTable
 from tunnel.core.vantage import Vantage
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.wire.check import UNOBSERVED
-from tunnel.wire.endpoint import Endpoint, pack_endpoint
+from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.handshake import INITIATION
 from tunnel.wire.relay import RELAY
 from tunnel.wire.rendezvous import (
     Acknowledge,
     AnswerFrom,
-    Asked,
     Echo,
     Echoed,
     FromServer,
     Gone,
     Grant,
-    Granted,
     Introduce,
     Introduction,
     Leave,
@@ -81,7 +81,8 @@ class RendezvousServer:
         self._registrants: dict[bytes, Registrant] = {}
         self._networks: dict[bytes, dict[bytes, Registrant]] = {}
         self._introduce_limit = KeyedRateLimit(rate=2.0, burst=6.0, capacity=65536)
-        self._redeem_limit = KeyedRateLimit(rate=1.0, burst=5.0)
+        mailbox = Mailbox(config.max_letters, config.max_nodes)
+        self.joins = JoinExchange(self._registrants, mailbox)
         # In the 3 s in which a source's 30 come back fewer are answered in all than are kept.
         stun_total = TokenBucket(rate=1000.0, burst=500.0)
         self._stun_limit = KeyedRateLimit(rate=10.0, burst=30.0, total=stun_total)
@@ -139,6 +140,7 @@ class RendezvousServer:
 
     def handle_timer(self, now: float) -> None:
         self.streams.handle_timer(now)
+        self.joins.mailbox.expire(now)
         while self._timers and self._timers[0][0] <= now:
             at, _, key = heappop(self._timers)
             registrant = self._registrants.get(key)
@@ -156,6 +158,8 @@ class RendezvousServer:
             "channels": len(self.relay),
             "streams": len(self.streams),
             "streams_refused": self.streams.refused,
+            "letters": len(self.joins.mailbox),
+            "letters_refused": self.joins.mailbox.refused,
             "introductions": self.introductions,
             "relayed_datagrams": self.relay.forwarded_datagrams,
             "relayed_bytes": self.relay.forwarded_bytes,
@@ -244,23 +248,25 @@ class RendezvousServer:
         elif isinstance(message, Echo):
             registrant.rtt = message.rtt or registrant.rtt
             self._send(registrant, _echoed(message.transaction, source, local), now, source, local)
+            self.joins.hand_over(registrant, now, is_back=False)
         elif isinstance(message, Register):
             self._register(registrant, message, source, now)
         elif isinstance(message, Acknowledge):
             registrant.acknowledge(message.serial)
+            self.joins.mailbox.acknowledge(registrant.key.data, message.serial)
             self._attend(registrant, now)
         elif isinstance(message, Introduce):
             self._introduce_again(registrant, message, now)
         elif isinstance(message, Redeem):
-            self._redeem(registrant, message, source, now)
+            answer = self.joins.redeem(registrant, message, source, now)
+            if answer is not None:
+                self._send(registrant, answer, now)
         elif isinstance(message, Grant):
-            joiner = self._registrants.get(message.joiner)
-            if joiner is not None:
-                granted = Granted(joiner.next_serial(), message.request, message.sealed)
-                joiner.notify(granted, now)
-                self._attend(joiner, now)
+            self.joins.grant(registrant, message, now)
         elif isinstance(message, Leave):
             self._forget(registrant, now)
+        for notified in self.joins.take_notified():
+            self._attend(notified, now)
 
     def _note_stream(
         self, registrant: Registrant, source: Endpoint, local: int, now: float
@@ -309,6 +315,7 @@ class RendezvousServer:
         if registrant.stream is None:
             registrant.is_main_ipv6 = source.is_ipv6
         registrant.rtt = message.rtt or registrant.rtt
+        is_first = registrant.sequence < 0
         has_news = message.announcement != registrant.announcement
         registrant.announcement = message.announcement
         registrant.sequence = message.sequence
@@ -327,6 +334,8 @@ class RendezvousServer:
             for peer in self._peers_of(registrant):
                 self._introduce(registrant, peer, now)
                 self._attend(peer, now)
+        if is_first:
+            self.joins.hand_over(registrant, now, is_back=True)
         self._attend(registrant, now)
 
     def _introduce_again(self, registrant: Registrant, message: Introduce, now: float) -> None:
@@ -397,17 +406,6 @@ class RendezvousServer:
         """In microseconds."""
         return max(0, int(self._wall_clock() * 1e6))
 
-    def _redeem(self, joiner: Registrant, message: Redeem, source: Endpoint, now: float) -> None:
-        inviter = self._registrants.get(message.inviter)
-        if not self._redeem_limit.take(pack_endpoint(source)[:16], now):
-            self._send(joiner, Refused(RefusalReason.TOO_MANY, message.request), now)
-        elif inviter is None or inviter.network is None:
-            self._send(joiner, Refused(RefusalReason.INVITER_OFFLINE, message.request), now)
-        else:
-            asked = Asked(inviter.next_serial(), message.request, joiner.key.data, message.sealed)
-            inviter.notify(asked, now)
-            self._attend(inviter, now)
-
     def _peers_of(self, registrant: Registrant) -> list[Registrant]:
         network = self._networks.get(registrant.network or b"", {})
         return [peer for peer in network.values() if peer is not registrant]
@@ -419,6 +417,7 @@ class RendezvousServer:
             self._send_due(peer, now)
         self.relay.close_channels(registrant)
         if registrant.network is not None:
+            self.joins.mailbox.note_departure(registrant.key.data, now)
             network = self._networks[registrant.network]
             network.pop(registrant.key.data, None)
             if not network:

@@ -305,6 +305,7 @@ def _join(
     tell(f"joining through {join.server.location}")
     joined = join_network(join, state.static, tell, stopped, options.name)
     if joined is None:
+        tell("stopped before there was an answer: the same command goes on from here later")
         return None
     state.identity, state.certificate, admission = joined
     _refuse_other_identity(options, state.certificate)

@@ -24,6 +24,7 @@ Server → node::
     asked        | 0x86 | 0 0 0 | serial (4) | request (8) | joiner (32) | length (2) | sealed |
     granted      | 0x87 | 0 0 0 | serial (4) | request (8) | length (2) | sealed answer |
     refused      | 0x88 | reason | 0 0 | request (8) |
+    kept         | 0x89 | 0 0 0 | request (8) |
 
 Keys are X25519 public keys. `rtt` is the node's measured round trip to the server in microseconds,
 0 when unknown. `start` is in milliseconds: punch that long after this arrives, so that both sides
@@ -65,6 +66,7 @@ _GONE = struct.Struct("<II32s")
 _ASKED = struct.Struct("<IIQ32s")
 _GRANTED = struct.Struct("<IIQ")
 _REFUSED = struct.Struct("<BBxxQ")
+_KEPT = struct.Struct("<IQ")
 _NONE = Endpoint("::", 0)
 
 
@@ -264,9 +266,18 @@ class Refused(NamedTuple):
         return _REFUSED.pack(0x88, *self)
 
 
+class Kept(NamedTuple):
+    """The inviter is away; the request waits for it, and the answer will for the joiner."""
+
+    request: int
+
+    def pack(self) -> bytes:
+        return _KEPT.pack(0x89, self.request)
+
+
 FromNode = Register | Echo | Acknowledge | Introduce | Redeem | Grant | Leave | Probe
 Notice = Introduction | Moved | Gone | Asked | Granted
-FromServer = Registered | Echoed | Refused | Notice
+FromServer = Registered | Echoed | Refused | Kept | Notice
 
 
 def parse_from_node(payload: bytes) -> FromNode:
@@ -344,6 +355,8 @@ def parse_from_server(payload: bytes) -> FromServer:
                 _, reason, request = _REFUSED.unpack_from(payload)
                 if reason in RefusalReason._value2member_map_:
                     return Refused(RefusalReason(reason), request)
+            case 0x89:
+                return Kept(*_KEPT.unpack_from(payload)[1:])
     except struct.error as error:
         raise Malformed("message length") from error
     raise Malformed("message kind")
