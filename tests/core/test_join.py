@@ -150,8 +150,11 @@ def test_no_answer_leaves_before_the_ledger_is_saved() -> None:
     village.connect_inviter()
     village.saves_ledger = False
     joiner = village.join(village.invite())
+    village.run(3)
+    assert joiner.obstacle is None
     village.run(20)
     assert not joiner.is_done
+    assert joiner.obstacle == "no answer yet from the machine that invited you"
     village.save_ledger()
     village.run(1)
     assert joiner.is_done

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 
 from tests.sim.nat import Nat
@@ -35,18 +37,25 @@ class Settlement:
         self.world.start_node("a")
         self.net.run_for(5)
         self._keys: dict[str, PrivateKey] = {}
+        self._disk = (list(self.ledger.issued), deepcopy(self.ledger.invitations))
 
     def _note(self, event: object) -> None:
         if isinstance(event, InvitationRedeemed):
-            self.net.call_later(SAVING, self._saved, self.inviter_host.machine)
+            self.net.call_later(SAVING, self._save, self.inviter_host.machine)
 
-    def _saved(self, process: object) -> None:
+    def _save(self, process: object) -> None:
         if self.inviter_host.machine is process:
+            self.write_ledger()
             revision = self.world.node("a").inviter.revision
             self.inviter_host.call(lambda node, now: node.ledger_saved(revision, now))
 
+    def write_ledger(self) -> None:
+        self._disk = (list(self.ledger.issued), deepcopy(self.ledger.invitations))
+
     def invite(self, *, uses: int = 1, expires_in: float = 30 * DAY) -> JoinString:
-        return self.world.node("a").inviter.invite("pi", None, expires_in, uses)
+        join = self.world.node("a").inviter.invite("pi", None, expires_in, uses)
+        self.write_ledger()
+        return join
 
     def stop_inviter(self, *, says_good_bye: bool = True) -> None:
         if says_good_bye:
@@ -55,6 +64,10 @@ class Settlement:
         self.net.run_for(1 if says_good_bye else LIFETIME + 60)
 
     def start_inviter(self) -> Node:
+        """With what is on its disk."""
+        self.ledger = self.world.give_ledger("a")
+        issued, invitations = self._disk
+        self.ledger.issued, self.ledger.invitations = list(issued), deepcopy(invitations)
         return self.world.start_node("a")
 
     def run_up(self, name: str, join: JoinString) -> Joiner:
@@ -173,6 +186,47 @@ def test_the_answer_is_lost_on_its_way_to_the_mailbox() -> None:
     settlement.net.run_for(120)
     settlement.stop_inviter()
     assert settlement.finish(settlement.run_up("pi", join), 1.0) == "pi"
+    assert len(settlement.ledger.issued) == 2
+
+
+@pytest.mark.parametrize("is_inviter_away", [True, False], ids=["by the mailbox", "at once"])
+@pytest.mark.parametrize("seed", range(4))
+def test_two_machines_race_for_one_invitation(seed: int, is_inviter_away: bool) -> None:
+    settlement = Settlement(seed)
+    join = settlement.invite()
+    if is_inviter_away:
+        settlement.stop_inviter()
+    joiners = [settlement.run_up(name, join) for name in ("pi", "thief")]
+    if is_inviter_away:
+        settlement.net.run_for(30)
+        assert settlement.letters == 2
+        settlement.start_inviter()
+    settlement.net.run_for(10)
+    assert all(joiner.is_done for joiner in joiners)
+    assert sorted(joiner.admission is not None for joiner in joiners) == [False, True]
+    assert {joiner.refusal for joiner in joiners} == {None, JoinStatus.USED}
+    assert len(settlement.ledger.issued) == 2
+    assert settlement.letters == 0
+
+
+@pytest.mark.parametrize("is_saved", [False, True], ids=["before saving", "before answering"])
+def test_the_inviter_is_killed_and_another_machine_comes_meanwhile(is_saved: bool) -> None:
+    settlement = Settlement()
+    join = settlement.invite()
+    first = settlement.run_up("pi", join)
+    assert settlement.net.run_until_true(lambda: len(settlement.ledger.issued) == 2, 5.0)
+    if is_saved:
+        settlement.write_ledger()
+    settlement.inviter_host.stop()
+    assert not first.is_done
+    second = settlement.run_up("thief", join)
+    settlement.net.run_for(30)
+    settlement.start_inviter()
+    settlement.net.run_for(30)
+    assert sorted(joiner.admission is not None for joiner in (first, second)) == [False, True]
+    assert {first.refusal, second.refusal} == {None, JoinStatus.USED}
+    if is_saved:
+        assert first.admission is not None
     assert len(settlement.ledger.issued) == 2
 
 

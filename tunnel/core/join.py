@@ -52,6 +52,9 @@ know ours again should it restart."""
 SUSPECT_KEYS_AFTER = 3
 """Requests without a word from the server after which keys are agreed anew: it may have restarted,
 and would know nothing of ours for half an hour."""
+PATIENCE = 4
+"""Requests that the server has taken without a word of the inviter, after which that is worth a
+word."""
 SERVER_TIMEOUT = 5.0
 """Seconds after which an unanswered handshake is worth a word to the person waiting."""
 
@@ -162,6 +165,8 @@ class Joiner:
         self._link.send(Redeem(self._request_id, self._join.inviter, self._request), now)
         self._next_at = now + RETRY[min(self._tries, len(RETRY) - 1)]
         self._tries += 1
+        if self._tries > PATIENCE and self.obstacle is None:
+            self.obstacle = "no answer yet from the machine that invited you"
         self._unheard += 1
         if self._unheard > SUSPECT_KEYS_AFTER:
             self._unheard = 0
