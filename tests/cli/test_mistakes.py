@@ -65,7 +65,14 @@ def test_a_join_string_on_standard_input_is_read_and_judged(user: User) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["up", "--listen-port", "70000"], ["up", "--mtu", "much"], ["dance"], ["ping"], ["invite"]],
+    [
+        ["up", "--listen-port", "70000"],
+        ["up", "--mtu", "much"],
+        ["dance"],
+        ["ping"],
+        ["invite"],
+        ["invite", "pi", "--uses", "0"],
+    ],
 )
 def test_wrong_usage_is_exit_code_2_and_shows_the_usage(user: User, arguments: list[str]) -> None:
     result = user.run(*arguments)

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import ipaddress
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -83,6 +84,7 @@ from tunnel.wire.invitation import (
     parse_join_request,
     parse_join_string,
     parse_server_url,
+    parse_wish,
 )
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import pack_relay, parse_relay
@@ -475,10 +477,12 @@ def fuzz_ip(data: bytes) -> None:
 
 
 def fuzz_join_messages(data: bytes) -> None:
-    """Any bytes are a join request, answer or admission, or Malformed."""
+    """Any bytes are a join request, answer, admission or wish, or Malformed."""
     for parse in (parse_join_request, parse_join_answer, parse_admission):
         message = _message(parse, data)
         assert message is None or message.pack() == data
+    with suppress(Malformed):
+        assert parse_wish(data).encode() == data
 
 
 def fuzz_server_url(data: bytes) -> None:
@@ -753,7 +757,10 @@ def _valid(name: str) -> list[bytes]:
         "certificate": SIGNED,
         "endpoint": [pack_endpoint(SERVER), pack_endpoint(Endpoint("2001:db8::1", 7))],
         "ip": [ipv4(b"x" * 8), ipv6(b"x" * 8)],
-        "join_messages": _of(parse_join_request, parse_join_answer, parse_admission),
+        "join_messages": [
+            *_of(parse_join_request, parse_join_answer, parse_admission),
+            b"pi-2",
+        ],
         "server_url": [URL.text.encode(), b"punchtun://[2001:db8::1]:7/" + b"A" * 64],
         "join_string": [JOIN.encode(), decode_base64(JOIN.removeprefix(JOIN_PREFIX))],
         "backup": _of(parse_sealed_backup, parse_backup),

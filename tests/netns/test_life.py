@@ -337,6 +337,9 @@ def test_an_invitation_for_several(world: World, home: Router, carrier: Router) 
     made = attic.json("invite", "camera", "--uses", "2")
     assert (made["name"], made["uses"]) == ("camera", 2)
     assert abs(made["expires"] - time.time() - 24 * 3600) < 600
+    told = attic.run("invite", "lamp", "--uses", "2")
+    assert len(told.stdout.splitlines()) == 1
+    assert "good for 2 machines, to be called lamp-1, lamp-2" in told.stderr
     first = world.node("first", carrier.host("b")).up(made["join"])
     porch = world.node("porch", carrier.host("c")).up(made["join"], "--name", "porch")
     assert first.status()["node"]["name"] == "camera-1"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.wire.messages import ipv4, ipv6, octets
 from tunnel.errors import Malformed
+from tunnel.wire.certificate import is_valid_name
 from tunnel.wire.invitation import (
     DEFAULT_PORT,
     JOIN_PREFIX,
@@ -20,6 +21,7 @@ from tunnel.wire.invitation import (
     parse_join_request,
     parse_join_string,
     parse_server_url,
+    parse_wish,
 )
 
 KEY, ACCESS = bytes(range(32)), bytes(range(32, 48))
@@ -290,3 +292,18 @@ def test_join_request_malformed(data: bytes) -> None:
 def test_join_answer_malformed(data: bytes) -> None:
     with pytest.raises(Malformed, match=r"^join answer$"):
         parse_join_answer(data)
+
+
+def test_wish() -> None:
+    assert parse_wish(b"") == ""
+    assert parse_wish(bytes.fromhex("70692d32")) == "pi-2"
+
+
+@given(st.binary(max_size=70) | st.from_regex(r"[a-z0-9-]{0,66}", fullmatch=True).map(str.encode))
+def test_any_bytes_are_a_wish_or_malformed(data: bytes) -> None:
+    try:
+        name = parse_wish(data)
+    except Malformed:
+        return
+    assert name.encode() == data
+    assert name == "" or is_valid_name(name)

@@ -33,6 +33,7 @@ from tunnel.wire.invitation import (
     JoinRequest,
     JoinStatus,
     parse_admission,
+    parse_wish,
 )
 from tunnel.wire.rendezvous import NETWORK_TAG_LENGTH
 
@@ -328,7 +329,7 @@ class InvitationLedger:
         if not joiner.is_canonical:
             raise AuthenticationFailed("joiner's key in another form")
         key = join_key(b"join request", self._static, joiner, invitation.token)
-        wish = _read_wish(open_blob(key, request.sealed))
+        wish = parse_wish(open_blob(key, request.sealed))
         name = invitation.redeemed.get(joiner.data)
         made = None
         if name is None:
@@ -407,16 +408,6 @@ class InvitationLedger:
     ) -> JoinAnswer:
         key = join_key(b"join refusal", self._static, joiner, b"")
         return JoinAnswer(status, seal_blob(key, bytes([status]), random_bytes(24)))
-
-
-def _read_wish(opened: bytes) -> str:
-    """The name that a joiner asks for; empty for none. Raises Malformed."""
-    if not opened:
-        return ""
-    name = opened.decode("ascii", "replace")
-    if not is_valid_name(name):
-        raise Malformed("join request: name")
-    return name
 
 
 def found_network(

@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 from tunnel.errors import Malformed
+from tunnel.wire.certificate import is_valid_name
 from tunnel.wire.confidential import Confidential, refuse_pickling
 
 URL_SCHEME = "punchtun"
@@ -280,6 +281,14 @@ def parse_join_request(data: bytes) -> JoinRequest:
     if len(data) <= _REQUEST_HEAD or data[0] != 1:
         raise Malformed("join request")
     return JoinRequest(data[1:_REQUEST_HEAD], data[_REQUEST_HEAD:])
+
+
+def parse_wish(data: bytes) -> str:
+    """The name that a joiner asks for; empty for none. Raises Malformed."""
+    name = data.decode("ascii", "replace")
+    if name and not is_valid_name(name):
+        raise Malformed("join request: name")
+    return name
 
 
 class JoinAnswer(NamedTuple):
