@@ -114,6 +114,18 @@ def test_a_write_that_failed_is_repeated(tmp_path: Path, monkeypatch: pytest.Mon
     assert directory.read_json(LEDGER_FILE) == content_of(inviter)
 
 
+def test_who_asks_again_and_again_while_the_disk_is_full_is_answered_once() -> None:
+    inviter = make_inviter()
+    inviter.invite("pi")
+    assert inviter.ledger is not None
+    inviter.ledger.invitations[0].token = TOKEN
+    for request in range(100):
+        asked = Asked(1, request, key(5).public_key.data, request_of(key(5)).pack())
+        assert inviter.receive(asked) is not None
+    assert [grant.request for grant in inviter.take_grants(inviter.revision)] == [99]
+    assert inviter.take_grants(inviter.revision) == []
+
+
 # Death between the steps
 
 TOKEN = b"a token of 16 by"

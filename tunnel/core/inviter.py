@@ -34,8 +34,9 @@ class Inviter:
         self._peers = peers
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
-        self._pending: list[tuple[int, Grant]] = []
-        """Answers, each with the revision that must be on disk before it leaves."""
+        self._pending: dict[bytes, tuple[int, Grant]] = {}
+        """Joiner → the answer to what it asked last, and the revision of the ledger that must be on
+        disk before that leaves."""
         self._refusals: list[Grant] = []
 
     def invite(
@@ -78,7 +79,7 @@ class Inviter:
             return None
         if made is not None:
             self.revision += 1
-        self._pending.append((self.revision, grant))
+        self._pending[message.joiner] = (self.revision, grant)
         return InvitationRedeemed(made.name if made else "")
 
     def _learn(self, ledger: InvitationLedger) -> None:
@@ -92,6 +93,5 @@ class Inviter:
     def take_grants(self, revision: int) -> list[Grant]:
         """Answers that only waited for the ledger to be saved as it was at `revision`. What was
         promised while the disk was being written waits on."""
-        grants = [grant for needed, grant in self._pending if needed <= revision]
-        self._pending = [waiting for waiting in self._pending if waiting[0] > revision]
-        return grants
+        saved = [joiner for joiner, (needed, _) in self._pending.items() if needed <= revision]
+        return [self._pending.pop(joiner)[1] for joiner in saved]
