@@ -51,7 +51,7 @@ class SecondNode:
         self._wall_time, self._random, self._offer = wall_time, random, offer
         self._to_server, self._to_peers = with_server(token), between_nodes(secret)
         self._server_keys: Keys | None = None
-        self._channel = b""
+        self._channel = self._transaction = b""
         self._index, self._peer_index = random(4), random(4)
         self._initiation = Initiation(
             self._to_server, private, server_key, random(32), self._index, tai64n(wall_time)
