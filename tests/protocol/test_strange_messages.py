@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import pytest
 
@@ -17,21 +18,35 @@ from tests.core.state import changes_of
 from tests.core.test_node import NETWORK as ALONE_NETWORK
 from tests.core.test_node import STRANGER, Alone
 from tests.protocol.meeting import HERE, THERE, Meeting
-from tests.protocol.second.handshake import Initiation, Use, between_nodes, tai64n
+from tests.protocol.second.handshake import (
+    Initiation,
+    Use,
+    add_macs,
+    between_nodes,
+    respond,
+    tai64n,
+)
 from tests.protocol.second.node import SecondNode
 from tests.protocol.test_versions import BY_NAME, kinds_of, unknown_firsts
+from tunnel.core.indices import IndexTable
 from tunnel.core.join import Joiner
+from tunnel.core.session import Session
+from tunnel.errors import AuthenticationFailed
+from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.sealing import seal_blob
 from tunnel.wire.certificate import SIGNED_PREFIX
 from tunnel.wire.check import parse_check
-from tunnel.wire.invitation import JoinString, parse_join_request
+from tunnel.wire.handshake import parse_response
+from tunnel.wire.invitation import JoinStatus, JoinString, parse_join_request
 from tunnel.wire.rendezvous import (
+    AnswerFrom,
     Asked,
     Gone,
     Grant,
     Granted,
     Introduction,
     Redeem,
+    RefusalReason,
     Register,
     Registered,
     parse_from_node,
@@ -116,7 +131,7 @@ def malformed_checks() -> Iterator[bytes]:
     yield BY_NAME["call-me"].packed + b"\0"
     yield bytes([10, 0]) + BY_NAME["nature"].packed[2:]
     prediction = BY_NAME["prediction"].packed
-    for phase, kind_of_it in ((0, 1), (4, 1), (1, 0), (2, 4), (3, 5)):
+    for phase, kind_of_it in ((0, 1), (4, 1), (1, 0), (2, 99), (3, 99)):
         yield bytes([9, phase, kind_of_it]) + prediction[3:]
 
 
@@ -183,6 +198,39 @@ def test_initiations_of_another_version() -> None:
         assert begun.finish(response).choice == choice
 
 
+@pytest.mark.parametrize(("may_use_aegis", "choices"), [(True, (2, 3, 255)), (False, (1, 2))])
+def test_a_response_that_chooses_what_was_not_offered(
+    may_use_aegis: bool, choices: tuple[int, ...]
+) -> None:
+    """It leaves no trace, and the true one is still taken."""
+    clock, today = Clock(), between_nodes(ALONE_NETWORK.identity.secret)
+    session = Session(
+        construction=PUNCHTUN,
+        static=key(1),
+        remote_static=key(2).public_key,
+        preshared=ALONE_NETWORK.identity.preshared,
+        indices=IndexTable(seeded(1)),
+        random_bytes=seeded(2),
+        wall_clock=clock.wall,
+        may_use_aegis=may_use_aegis,
+    )
+    session.initiate(clock.now)
+    (datagram,) = session.take_datagrams()
+    _, _, response, keys = respond(today, key(2).data, datagram, b"f" * 32, b"indx", 1)
+    assert keys.choice == may_use_aegis
+
+    def receive(choice: int) -> None:
+        body = bytes([2, choice]) + response[2:-32]
+        stamped = add_macs(body, today, key(1).public_key.data)
+        with pytest.raises(AuthenticationFailed, match=r"^response$"):
+            session.receive_response(parse_response(stamped), clock.now)
+
+    for choice in choices:
+        assert changes_of(session, partial(receive, choice)) == {}
+    session.receive_response(parse_response(response), clock.now)
+    assert session.is_established(clock.now)
+
+
 # The server says it
 
 
@@ -215,7 +263,10 @@ def test_messages_of_the_server_of_unknown_kinds_or_cut_short() -> None:
     told = Told()
     told.drop(of_lengths(unknown_firsts(parse_from_server)), told.usual)
     told.drop(cut_short(parse_from_server), told.usual)
-    told.drop((bytes([0x88, reason]) + bytes(10) for reason in (0, 3, 255)), told.usual)
+    told.drop(
+        (bytes([0x88, reason]) + bytes(10) for reason in (0, max(RefusalReason) + 1, 255)),
+        told.usual,
+    )
     assert told.alone.node.registration.is_connected
     assert not told.hear(announced(announcement(GOOD), 100)) <= told.usual_of_notice
 
@@ -282,7 +333,7 @@ ANSWERS = {
     "version 0": b"\0\0" + bytes(60),
     "version 2": b"\2\0" + bytes(60),
     "version 2, longer": b"\2\0" + bytes(500),
-    "another status": b"\1\4" + bytes(60),
+    "another status": bytes([1, max(JoinStatus) + 1]) + bytes(60),
     "cut short": b"\1\0",
 }
 
@@ -302,17 +353,18 @@ def test_join_answers_of_other_versions(name: str) -> None:
             joiner.receive_datagrams(answers, SERVER, clock.now)
     (redeem,) = server.take(Redeem)
 
-    def hear(number: int, sealed: bytes, request: int = redeem.request) -> set[str]:
-        frame = server.seal(Granted(number, request, sealed))
+    def hear(number: int, sealed: bytes) -> set[str]:
+        frame = server.seal(Granted(number, redeem.request, sealed))
 
         def take() -> None:
             joiner.receive_datagrams([frame], SERVER, clock.now)
-            assert len(joiner.datagrams_to_send(clock.now)) == 1  # It acknowledges.
+            joiner.datagrams_to_send(clock.now)
 
         return set(changes_of(joiner, take))
 
-    hear(1, b"another's", redeem.request + 1)
-    usual = hear(2, b"another's", redeem.request + 1)
+    forged = b"\1\0" + bytes(60)
+    hear(1, forged)
+    usual = hear(2, forged)
     assert hear(3, ANSWERS[name]) <= usual
     assert not joiner.is_done
     request = parse_join_request(redeem.sealed)
@@ -354,7 +406,9 @@ def test_messages_of_a_node_of_unknown_kinds_or_cut_short() -> None:
     heard.drop(of_lengths(unknown_firsts(parse_from_node)))
     heard.drop(cut_short(parse_from_node))
     probe = BY_NAME["probe"].packed
-    heard.drop(probe[:16] + bytes([answer]) + probe[17:] for answer in (4, 5, 255))
+    heard.drop(
+        probe[:16] + bytes([answer]) + probe[17:] for answer in (max(AnswerFrom) + 1, 254, 255)
+    )
     assert not heard.hear(BY_NAME["leave"].packed) <= heard.usual
 
 

@@ -68,6 +68,10 @@ def test_every_kind_says_how_it_may_grow() -> None:
             assert kind.parse in INSIDE
 
 
+def test_every_version_is_tried() -> None:
+    assert {name for name, why in CLOSED.items() if "it has a version" in why} == set(VERSIONED)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.is_open], ids=lambda k: k.name)
 @pytest.mark.parametrize("tail", [b"\0", b"\xff" * 7, bytes(range(200))])
 def test_a_longer_message_means_the_same(kind: Kind, tail: bytes) -> None:
