@@ -109,7 +109,7 @@ def test_joining() -> None:
     assert admission.network_key == NETWORK.identity.key.data
     assert admission.network_secret == NETWORK.identity.secret
     assert (admission.inviter.name, admission.own.name) == ("founder", "new")
-    assert admission.own.addresses[0] == str(invitation.address)
+    assert admission.own.addresses[0] == str(invitation.addresses[0])
     # The same token in other hands.
     other = key(8)
     request = parse_join_request(make_request(join, other.data, bytes(24)))
