@@ -56,6 +56,19 @@ def test_echoes_while_traffic_flows() -> None:
     assert 40 <= len(pings) <= 55
 
 
+@pytest.mark.parametrize("delay", [0.002, 0.02])
+def test_traffic_ends_with_one_echo(delay: float) -> None:
+    """Not with the keep-alives of minutes, all at once."""
+    pair = Pair(delay).direct()
+    for _ in range(50):
+        pair.a.traversal.note_activity(pair.now)
+        pair.run(0.1)
+    pair.run(5)
+    moments = [(at, to) for at, to, check in pair.a.sent if isinstance(check, Ping)]
+    assert len(moments) == len(set(moments))
+    assert len(pair.a.kept) == len(pair.a.sent), "no empty frame among them"
+
+
 def test_ask_is_answered_with_its_time() -> None:
     pair = Pair(delay=0.05).direct()
     transaction = pair.a.traversal.ask(B, pair.now)

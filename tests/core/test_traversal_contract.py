@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.core.ends import seeded
@@ -167,8 +167,19 @@ class Fate:
             assert change.seconds >= 0
 
 
+TRAFFIC_ENDS: list[tuple[str, object]] = [
+    ("frame", A),
+    ("active", None),
+    ("ask", A),
+    ("wait", 1.0),
+    ("answer", 0),
+]
+"""An echo is answered when traffic has just ended, and the next was due while it flowed."""
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(steps, max_size=40))
+@example(TRAFFIC_ENDS)
 def test_contract_over_any_operations(fate: list[tuple[str, object]]) -> None:
     world = Fate()
     for what, value in fate:

@@ -33,18 +33,20 @@ class EchoPace:
         return now < self._active_until
 
     def next_of_best(self, path: Path, *, in_doubt: bool) -> float:
-        return self._next(path, ECHO_INTERVAL, is_active=in_doubt or self._was_active(path))
+        return self._next(path, ECHO_INTERVAL, is_active=in_doubt or self.was_active(path))
 
     def next_of_relay(self, path: Path) -> float:
-        return self._next(path, RELAY_ECHO_INTERVAL, is_active=self._was_active(path))
+        return self._next(path, RELAY_ECHO_INTERVAL, is_active=self.was_active(path))
 
     def next_of_former(self, path: Path) -> float:
         """Of the path lost last."""
-        is_active = self._was_active(path)
+        is_active = self.was_active(path)
         pace = FORMER_ECHO_INTERVAL if is_active else self._keepalive
         return self._next(path, pace, is_active=is_active)
 
-    def _was_active(self, path: Path) -> bool:
+    def was_active(self, path: Path) -> bool:
+        """Whether traffic flowed when, or after, the path was last asked. Then it is asked once
+        more, at the pace of traffic, although there may be none by now."""
         return (path.pinged_at or float("-inf")) < self._active_until
 
     def _next(self, path: Path, pace: float, *, is_active: bool) -> float:

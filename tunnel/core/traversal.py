@@ -364,7 +364,7 @@ class Traversal:
                 continue
             if (
                 path is self.best
-                and not self.echoes.is_active(now)
+                and not self.echoes.was_active(path)
                 and path.takes_keepalive(now, self.echoes.keepalive_interval)
             ):
                 self.checks.keepalive(path)
