@@ -116,7 +116,9 @@ runs_of_packets = st.tuples(
 
 
 @settings(
-    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(runs_of_packets, max_size=5), st.booleans(), st.integers(0, 2))
 def test_all_small_packets_arrive(
@@ -217,7 +219,9 @@ kinds = st.one_of(
     ),
 )
 any_fate = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
 

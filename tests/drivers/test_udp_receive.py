@@ -86,7 +86,9 @@ sends = st.tuples(
 """Who sends: a datagram of that size, or a train: cars, their size, the last one's."""
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(sends, max_size=12))
 def test_the_same_datagrams_in_the_same_order(
     setting: Setting, plan: list[tuple[int, tuple[int, ...]]]
