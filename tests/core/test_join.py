@@ -45,6 +45,8 @@ class Village:
         self.network = Network()
         self.machines: dict[Endpoint, object] = {}
         self.saves_ledger = True
+        self.redeemed: list[InvitationRedeemed] = []
+        """For which the ledger was, or ought to have been, saved."""
         self.start_server()
         self.ledger = self.network.ledger()
         self.inviter = Node(
@@ -96,9 +98,11 @@ class Village:
                         target.receive_datagrams(data, endpoint, self.clock.now)  # type: ignore[attr-defined]
                         busy = True
             while (event := self.inviter.next_event()) is not None:
-                if isinstance(event, InvitationRedeemed) and self.saves_ledger:
-                    self.save_ledger()
-                    busy = True
+                if isinstance(event, InvitationRedeemed):
+                    self.redeemed.append(event)
+                    if self.saves_ledger:
+                        self.save_ledger()
+                        busy = True
 
     def save_ledger(self) -> None:
         self.inviter.ledger_saved(self.inviter.inviter.revision, self.clock.now)
@@ -155,6 +159,7 @@ def test_no_answer_leaves_before_the_ledger_is_saved() -> None:
     village.run(20)
     assert not joiner.is_done
     assert joiner.obstacle == "no answer yet from the machine that invited you"
+    assert len(village.redeemed) > 1, "asked again, and still not on disk"
     village.save_ledger()
     village.run(1)
     assert joiner.is_done
@@ -180,6 +185,34 @@ def test_an_answer_waits_for_the_save_that_has_it() -> None:
     village.save_ledger()
     village.settle()
     assert second.is_done
+
+
+def test_who_is_on_disk_is_answered_without_saving_again() -> None:
+    """Else a server could have lines logged as often as it repeats a request."""
+    village = Village()
+    village.connect_inviter()
+    join = village.invite()
+    village.join(join)
+    village.run(1)
+    assert [event.name for event in village.redeemed] == ["pi"]
+    for _ in range(20):
+        again = village.join(join)
+        village.run(5)
+        assert admission_of(again)
+    assert len(village.redeemed) == 1
+
+
+def test_a_save_that_failed_is_tried_again_when_asked_again() -> None:
+    village = Village()
+    village.connect_inviter()
+    village.saves_ledger = False
+    joiner = village.join(village.invite())
+    village.run(0.5)
+    assert not joiner.is_done
+    village.saves_ledger = True  # There is room on the disk again.
+    village.run(10)
+    assert joiner.is_done
+    assert [event.name for event in village.redeemed] == ["pi", ""]
 
 
 def test_the_inviter_comes_online_later() -> None:

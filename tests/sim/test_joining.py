@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.sim.world import SERVER_ADDRESS, SERVER_PORT, World
 from tunnel.core.events import InvitationRedeemed
 from tunnel.core.join import KEPT_RETRY, Joiner
 from tunnel.core.mailbox import KNOWN_FOR, LETTER_LIFETIME, MAX_PER_SOURCE
+from tunnel.core.membership import Invitation
 from tunnel.core.node import Node
 from tunnel.core.rendezvous import LIFETIME
 from tunnel.noise.keys import PrivateKey
@@ -22,6 +24,10 @@ SAVING = 0.05
 OFFLINE = "the machine that invited you is not online"
 KEPT = OFFLINE + ": the server keeps your request for it, "
 DAY = 86400.0
+
+
+def copy_of(invitations: Iterable[Invitation]) -> list[Invitation]:
+    return [replace(each, redeemed=dict(each.redeemed)) for each in invitations]
 
 
 class Settlement:
@@ -37,7 +43,7 @@ class Settlement:
         self.world.start_node("a")
         self.net.run_for(5)
         self._keys: dict[str, PrivateKey] = {}
-        self._disk = (list(self.ledger.issued), deepcopy(self.ledger.invitations))
+        self._disk = (list(self.ledger.issued), copy_of(self.ledger.invitations))
 
     def _note(self, event: object) -> None:
         if isinstance(event, InvitationRedeemed):
@@ -50,7 +56,7 @@ class Settlement:
             self.inviter_host.call(lambda node, now: node.ledger_saved(revision, now))
 
     def write_ledger(self) -> None:
-        self._disk = (list(self.ledger.issued), deepcopy(self.ledger.invitations))
+        self._disk = (list(self.ledger.issued), copy_of(self.ledger.invitations))
 
     def invite(self, *, uses: int = 1, expires_in: float = 30 * DAY) -> JoinString:
         join = self.world.node("a").inviter.invite("pi", None, expires_in, uses)
@@ -67,7 +73,7 @@ class Settlement:
         """With what is on its disk."""
         self.ledger = self.world.give_ledger("a")
         issued, invitations = self._disk
-        self.ledger.issued, self.ledger.invitations = list(issued), deepcopy(invitations)
+        self.ledger.issued, self.ledger.invitations = list(issued), copy_of(invitations)
         return self.world.start_node("a")
 
     def run_up(self, name: str, join: JoinString) -> Joiner:

@@ -65,8 +65,8 @@ class IntroductionReceiver:
                     return [PeerGone(peer.name, "the server no longer hears it")]
         elif isinstance(message, Asked):
             event = self._inviter.receive(message)
-            for refusal in self._inviter.take_refusals():
-                self._registration.send(refusal, now)
+            for answer in self._inviter.take_ready():
+                self._registration.send(answer, now)
             return [] if event is None else [event]
         return []
 

@@ -30,6 +30,8 @@ class Inviter:
         self.ledger = ledger
         self.revision = 0
         """Of the ledger, one more with every change: what was saved is named by it."""
+        self._saved = 0
+        """The revision that is on disk; a ledger that was read from there has none higher."""
         self._config = config
         self._peers = peers
         self._random_bytes = random_bytes
@@ -37,7 +39,7 @@ class Inviter:
         self._pending: dict[bytes, tuple[int, Grant]] = {}
         """Joiner → the answer to what it asked last, and the revision of the ledger that must be on
         disk before that leaves."""
-        self._refusals: list[Grant] = []
+        self._ready: list[Grant] = []
 
     def invite(
         self,
@@ -61,8 +63,8 @@ class Inviter:
         return JoinString(own, invitation.token, self._config.server)
 
     def receive(self, message: Asked) -> InvitationRedeemed | None:
-        """Redeem. With an event to report, the answer waits until the ledger is saved; a refusal
-        changes nothing and may go at once.
+        """Redeem. With an event to report, the answer waits until the ledger is saved; a refusal,
+        or an answer that only repeats what is saved, changes nothing and may go at once.
 
         Raises Malformed, AuthenticationFailed: no answer then.
         """
@@ -74,8 +76,9 @@ class Inviter:
             request, PublicKey(message.joiner), self._wall_clock(), self._random_bytes
         )
         grant = Grant(message.request, message.joiner, answer.pack())
-        if answer.status is not JoinStatus.GRANTED:
-            self._refusals.append(grant)
+        is_saved = made is None and self.revision <= self._saved
+        if answer.status is not JoinStatus.GRANTED or is_saved:
+            self._ready.append(grant)
             return None
         if made is not None:
             self.revision += 1
@@ -86,9 +89,14 @@ class Inviter:
         """Whom other inviters have let in: their names and addresses are given to nobody else."""
         ledger.learn([peer.certificate for peer in self._peers])
 
-    def take_refusals(self) -> list[Grant]:
-        refusals, self._refusals = self._refusals, []
-        return refusals
+    def take_ready(self) -> list[Grant]:
+        """Answers that wait for nothing."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def note_saved(self, revision: int) -> None:
+        """The ledger is on disk as it was at `revision`."""
+        self._saved = max(self._saved, revision)
 
     def take_grants(self, revision: int) -> list[Grant]:
         """Answers that only waited for the ledger to be saved as it was at `revision`. What was

@@ -206,6 +206,7 @@ class Node:
     def ledger_saved(self, revision: int, now: float) -> None:
         """The ledger is safe on disk as it was at that revision of the inviter's: answer the
         joiners that waited for it."""
+        self.inviter.note_saved(revision)
         for grant in self.inviter.take_grants(revision):
             self.registration.send(grant, now)
         self._collect(now)
