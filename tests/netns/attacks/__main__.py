@@ -92,9 +92,10 @@ def flood(
     url: str | None = None,
     key: str | None = None,
     rate: float = 0.0,
+    until: str = "",
 ) -> Sent:
-    """Initiations from forged sources, as fast as can be, or `rate` a second. By `url` or `key`
-    they have a valid mac1; with neither they are noise in form."""
+    """Initiations from forged sources, as fast as can be, or `rate` a second, until there is a file
+    `until`. By `url` or `key` they have a valid mac1; with neither they are noise in form."""
     chance = random.Random(seed)
     construction, responder = PUNCHTUN, PublicKey(chance.randbytes(32))
     if url is not None:
@@ -103,15 +104,13 @@ def flood(
         responder = PublicKey(server.public_key)
     elif key is not None:
         responder = PublicKey.parse(key)
-    bursts = [_make_burst(endpoint(target), construction, responder, chance) for _ in range(4)]
-    began, datagrams, size, number = time.monotonic(), 0, 0, 0
+    burst = _make_burst(endpoint(target), construction, responder, chance)
+    began, datagrams, size = time.monotonic(), 0, 0
     with open_raw() as raw:
-        while (now := time.monotonic()) < began + seconds:
+        while (now := time.monotonic()) < began + seconds and not (until and Path(until).exists()):
             if rate and datagrams > rate * (now - began):
                 time.sleep(0.002)
                 continue
-            burst = bursts[number % len(bursts)]
-            number += 1
             _forge_sources(burst, chance)
             sent = burst.send(raw)
             datagrams += sent

@@ -20,7 +20,7 @@ from tunnel.wire.transport import TRANSPORT
 
 from .datagrams import cut_short, one_bit_changed
 from .packets import udp_packet
-from .site import ATTACKER, Attacker, Result, Watch, run_attack
+from .site import ATTACKER, Attacker, Result, Watch, ask, run_attack
 
 PING = 200
 """Bytes of data in the pings held back: no other datagram here has their length."""
@@ -129,23 +129,33 @@ def dropping(machine: Machine, least: int, most: int) -> Iterator[None]:
         run_tool(["nft", "delete", "table", "inet", "hold"], namespace=machine.namespace)
 
 
-def attack_on_path(lab: Lab, folder: Path, repetitions: int, *options: str) -> list[Result]:
-    """All of it, the replays `repetitions` times over. `options` are the nodes'."""
+def attack_on_path(
+    lab: Lab, folder: Path, repetitions: int, *options: str, is_replaying: bool = True
+) -> list[Result]:
+    """All of it, or all but the replays, which are `repetitions` times over. `options` are the
+    nodes'."""
     path = OnPath(lab, folder, *options)
-    results = replay(path, repetitions)
+    results = replay(path, repetitions) if is_replaying else []
+    results += change_held(path, max(1, repetitions // 10))
+    path.world.close()
+    return results
+
+
+def change_held(path: OnPath, most: int) -> list[Result]:
+    """Frames that attic has not had, `most` of them at most, in all ways in which one can be
+    changed a little; in the end those themselves."""
     held, camera, here = path.held()
-    elsewhere = Endpoint(ATTACKER, 4000)
-    some = held[: max(1, min(len(held) - 1, repetitions // 10))]
+    some = held[: min(len(held) - 1, most)]
     flipped = [changed for frame in some for changed in one_bit_changed(frame)]
     cut = [part for frame in some for part in cut_short(frame)]
-    for source in (camera, elsewhere):
+    results = []
+    for source in (camera, Endpoint(ATTACKER, 4000)):
         results.append(path.attack("one bit changed in frames held back", flipped, source, here))
         results.append(path.attack("frames held back, cut short", cut, source, here))
-    # Those themselves are good, so that what was wrong with the others is what was changed.
+    # They are good, so that what was wrong with the others is what was changed.
     received = rx_packets(path)
     path.send("held", held * 2, camera, here)
     assert rx_packets(path) == received + len(held), "held back, and then let go: accepted once"
-    path.world.close()
     return results
 
 
@@ -193,4 +203,6 @@ def of_kind(packets: Iterable[Packet], *kinds: int) -> list[Packet]:
 
 
 def rx_packets(path: OnPath) -> int:
-    return int(path.attic.peer("camera")["rx_packets"])
+    (status,) = ask(path.attic.state, "status")
+    (camera,) = status["peers"]
+    return int(camera["rx_packets"])
