@@ -37,7 +37,7 @@ def run(attack: Callable[[Lab, Path], T]) -> T:
 
 def show(results: list[Result]) -> None:
     for attack, tried, accepted, sent, answered, noticed in results:
-        print(f"{attack:78} {tried:9} {accepted:8} {sent:12} {answered:10}  {noticed}", flush=True)
+        print(f"{attack:95} {tried:9} {accepted:8} {sent:12} {answered:10}  {noticed}", flush=True)
 
 
 def show_flood(flood: Flood) -> None:
@@ -56,12 +56,15 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 5.0
     repetitions = max(1, count // 100)
-    print(f"{'attack':78} {'tried':>9} accepted {'bytes sent':>12} {'answered':>10}  noticed")
+    print(f"{'attack':95} {'tried':>9} accepted {'bytes sent':>12} {'answered':>10}  noticed")
     results: list[Result] = []
     attacks: list[Callable[[Lab, Path], list[Result]]] = [
         lambda lab, folder: attack_as_stranger(lab, folder, count),
         lambda lab, folder: attack_on_path(lab, folder, repetitions),
-        lambda lab, folder: attack_on_path(lab, folder, repetitions, "--no-aegis"),
+        lambda lab, folder: [
+            result._replace(attack=f"{result.attack} (ChaCha20-Poly1305)")
+            for result in attack_on_path(lab, folder, repetitions, "--no-aegis")
+        ],
         lambda lab, folder: attack_as_member(lab, folder, max(1, count // 20)),
         lambda lab, folder: attack_as_server(lab, folder, seconds),
     ]
