@@ -37,6 +37,8 @@ class OnPath:
         self.office = lab.public_host("office", "203.0.113.20")
         home = lab.home_router("homeA", public="198.51.100.7")
         with self.record("setup") as setup:
+            # As trains the frames would be recorded together, for no real cable cuts them.
+            options = ("--no-gso", *options)
             self.attic, self.camera = self.world.pair(self.office, home.host("b"), *options)
             assert ping_reaches(self.camera.host, self.attic.ip4)
         self.to_attic = [packet for packet in setup if packet.destination.host == self.office.ip4]
@@ -55,7 +57,7 @@ class OnPath:
             yield recorded
         finally:
             for frame in capture.stop():
-                with contextlib.suppress(ValueError):
+                if len(frame) <= 1514:  # The server's trains, too.
                     recorded.append(Packet(bytearray(frame[14:])))
 
     def held_back(self) -> list[Packet]:
