@@ -322,6 +322,23 @@ def test_an_older_announcement_of_the_same_instance() -> None:
     assert alone.node.drops["announcement older than the one held"] == 1
 
 
+def test_an_announcement_of_an_earlier_process() -> None:
+    """A notice that was late, or a server that repeats what was true once: no process comes back,
+    and no handshake is begun with one that is gone."""
+    alone = Alone().start()
+    alone.say(alone.introduction(issued=5))
+    alone.say(alone.introduction(issued=6, instance=2, serial=2))
+    peer = alone.node.find_peer("n2")
+    assert peer is not None
+    instance, announced_at = peer.instance, peer.announced_at
+    for number in range(5):
+        alone.say(alone.introduction(issued=7 + number, serial=3 + number))
+        assert (peer.instance, peer.announced_at) == (instance, announced_at)
+    assert alone.node.drops["announcement of an earlier process"] == 5
+    alone.say(alone.introduction(issued=1, instance=3, serial=20))
+    assert peer.instance == 3, "the clock of the next one may be wrong"
+
+
 def test_a_newer_certificate_replaces_the_older() -> None:
     alone = Alone().start()
     alone.say(alone.introduction())

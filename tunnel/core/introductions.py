@@ -73,8 +73,11 @@ class IntroductionReceiver:
     def _receive_introduction(self, message: Introduction, now: float) -> None:
         announcement = self._announcer.open(message)
         peer = self._peers.remember(announcement.certificate, ())
+        if announcement.instance in peer.earlier_instances:
+            raise AuthenticationFailed("announcement of an earlier process")
         if announcement.instance != peer.instance:
             if peer.instance is not None:
+                peer.earlier_instances.append(peer.instance)
                 # A new process has no keys. But it may have agreed on some with us already, before
                 # this news came: what we hold is replaced when there is something better.
                 peer.session.restart_handshake(now)

@@ -89,6 +89,9 @@ class Peer:
         self.channel = 0
         """Number by which the server relays for this pair; 0: it does not."""
         self.instance: int | None = None
+        self.earlier_instances: deque[int] = deque(maxlen=16)
+        """Processes that are gone. None of them comes back, whoever says so: their clocks would not
+        tell, for not every machine knows the time when it starts."""
         self.announced_at = 0
         self.is_online = False
         """What the server, or the peer itself, said last."""

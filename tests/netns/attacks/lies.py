@@ -183,7 +183,14 @@ def attack_as_server(lab: Lab, folder: Path, seconds: float) -> list[Result]:
     scene = Scene(lab, folder)
     count = max(20, int(20 * seconds))
     results = [scene.talk_by_the_relay(how, count) for how in ("not at all", "spoil", "withhold")]
-    results += [scene.play(how, seconds, 3) for how in ("swap", "forge", "replay", "noise")]
+    results += [scene.play(how, seconds, 3) for how in ("swap", "forge", "noise")]
+    # So that some of what was true is of a process that is gone.
+    scene.gate.kill()
+    scene.gate.up()
+    scene.gate.wait("attic")
+    results.append(scene.play("replay", seconds, 3))
+    drops = ask(scene.attic.state, "status")[0]["drops"]
+    assert drops["announcement of an earlier process"] > 0
     results += [scene.play("withhold", seconds, 3)]
     for how in ("aim", "aim at many ports"):
         results.append(scene.play(how, seconds, 3, is_aimed=True))
