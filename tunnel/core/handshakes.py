@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tunnel.core.machine import RandomBytes
 from tunnel.core.ratelimit import KeyedRateLimit, TokenBucket
+from tunnel.core.source import source_of
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.cookie import CookieChecker
 from tunnel.noise.handshake import Construction, ReceivedInitiation, consume_initiation
@@ -27,8 +28,8 @@ class CookieDemanded(Exception):
 class HandshakeReceiver:
     """Opens initiations addressed to `static`.
 
-    `calm_rate` initiations a second are opened without a cookie; each source (IPv4 address or IPv6
-    /64) may have 20 a second after that (white paper §5.3).
+    `calm_rate` initiations a second are opened without a cookie; each source (`source_of`)
+    may have 20 a second after that (white paper §5.3).
     """
 
     def __init__(
@@ -57,6 +58,6 @@ class HandshakeReceiver:
         if not self._calm.take(now):
             if not self._checker.has_valid_mac2(datagram, packed, now):
                 raise CookieDemanded(self._checker.create_reply(datagram, packed, now).pack())
-            if not self._per_source.take(packed[:8] if source.is_ipv6 else packed[:16], now):
+            if not self._per_source.take(source_of(source), now):
                 raise AuthenticationFailed("too many handshakes from one source")
         return consume_initiation(self._construction, self._static, initiation)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from tunnel.core.mailbox import Letter, Mailbox
 from tunnel.core.ratelimit import KeyedRateLimit
 from tunnel.core.registrant import Registrant
-from tunnel.wire.endpoint import Endpoint, pack_endpoint
+from tunnel.core.source import source_of
+from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.rendezvous import (
     Asked,
     Grant,
@@ -35,7 +36,7 @@ class JoinExchange:
         self, joiner: Registrant, message: Redeem, source: Endpoint, now: float
     ) -> Refused | Kept | None:
         """What to say to the joiner at once, if the inviter is not asked at once."""
-        if not self._limit.take(pack_endpoint(source)[:16], now):
+        if not self._limit.take(source_of(source), now):
             return Refused(RefusalReason.TOO_MANY, message.request)
         inviter = self._registrants.get(message.inviter)
         is_there = inviter is not None and inviter.network is not None

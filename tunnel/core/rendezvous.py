@@ -23,6 +23,7 @@ from tunnel.core.registrant import Registrant
 from tunnel.core.relay import Relay
 from tunnel.core.server_session import SERVER_TIMES, server_construction, server_preshared_key
 from tunnel.core.session import Session
+from tunnel.core.source import source_of
 from tunnel.core.stream_table import StreamTable
 from tunnel.core.vantage import Vantage
 from tunnel.errors import AuthenticationFailed, Malformed
@@ -184,7 +185,7 @@ class RendezvousServer:
 
     def _answer_stun(self, datagram: bytes, source: Endpoint, now: float, local: int) -> None:
         transaction = parse_binding_request(datagram)
-        if not self._stun_limit.take(source.host, now):
+        if not self._stun_limit.take(source_of(source), now):
             raise AuthenticationFailed("stun: over the rate limit")
         answer = pack_binding_success(transaction, source)
         self.stun_answers += 1

@@ -18,8 +18,9 @@ from collections import Counter
 from heapq import heappop, heappush
 
 from tunnel.core.registrant import Registrant
+from tunnel.core.source import is_this_machine, source_of
 from tunnel.errors import AuthenticationFailed
-from tunnel.wire.endpoint import Endpoint, pack_endpoint
+from tunnel.wire.endpoint import Endpoint
 
 HANDSHAKE_TIME = 10.0
 IDLE_TIME = 90.0
@@ -51,7 +52,7 @@ class StreamTable:
 
     def open(self, number: int, source: Endpoint, now: float) -> bool:
         """Whether it may stay open; if not, it is not known any more."""
-        key = _source_key(source)
+        key = _key(source)
         is_full = len(self._streams) >= self._max_streams
         if is_full or (key is not None and self._per_source[key] >= self._max_per_source):
             self.refused += 1
@@ -65,7 +66,7 @@ class StreamTable:
     def rename(self, number: int, source: Endpoint) -> None:
         """A proxy on this machine says for whom the stream is. One too many is closed."""
         stream = self._streams.get(number)
-        key = _source_key(source)
+        key = _key(source)
         if stream is None or stream.source is not None or key is None:
             return
         if self._per_source[key] >= self._max_per_source:
@@ -126,9 +127,6 @@ class StreamTable:
                 heappush(self._timers, (stream.expires_at, number))
 
 
-def _source_key(source: Endpoint) -> bytes | None:
-    """IPv4 address or IPv6 /64. None: this machine, so a proxy that stands for many."""
-    packed = pack_endpoint(source)
-    if source.host == "::1" or source.host.startswith("127."):
-        return None
-    return packed[:8] if source.is_ipv6 else packed[:16]
+def _key(source: Endpoint) -> bytes | None:
+    """None: this machine, so a proxy that stands for many."""
+    return None if is_this_machine(source) else source_of(source)
