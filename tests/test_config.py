@@ -15,24 +15,30 @@ from hypothesis import strategies as st
 from tests.core.ends import URL, WALL, Network, key, seeded
 from tunnel.config import (
     NodeState,
+    RelayOptions,
     ServerState,
     UpOptions,
     pack_ledger,
     pack_node_state,
     pack_peers,
+    pack_relay_use,
     pack_server_state,
     parse_ledger,
     parse_node_state,
     parse_peers,
+    parse_relay_use,
     parse_server_state,
     read_join_string,
     read_listen,
     read_server_url,
+    read_size,
     read_up_config,
 )
 from tunnel.core.configuration import KnownPeer
 from tunnel.core.indices import IndexTable
 from tunnel.core.peer import Peer
+from tunnel.core.periods import Period
+from tunnel.core.relay_allowance import Quota, RelayUse
 from tunnel.core.session import Session
 from tunnel.errors import OperatorError, UsageError
 from tunnel.noise.handshake import PUNCHTUN
@@ -92,6 +98,65 @@ def test_server_state() -> None:
     again = parse_server_state(through_json(pack_server_state(SERVER)))
     assert again == SERVER
     assert again.url("203.0.113.10").location == "punchtun://203.0.113.10:12345"
+
+
+def test_relay_use() -> None:
+    use = RelayUse("2026-11", {"0f" * 16: 12_345_678_901, "a0" * 16: 0})
+    assert parse_relay_use(through_json(pack_relay_use(use))) == use
+    assert parse_relay_use(None) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"period": 7, "used": {}},
+        {"period": "2026-11"},
+        {"period": "2026-11", "used": []},
+        {"period": "2026-11", "used": {"0f": 1}},
+        {"period": "2026-11", "used": {"0F" * 16: 1}},
+        {"period": "2026-11", "used": {"0f" * 16: -1}},
+        {"period": "2026-11", "used": {"0f" * 16: True}},
+        {"period": "2026-11", "used": {"0f" * 16: 1.5}},
+        [],
+    ],
+)
+def test_damaged_relay_use(content: Any) -> None:
+    with pytest.raises(OperatorError, match=r"^relay\.json .* is damaged"):
+        parse_relay_use(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("500k", 500_000),
+        ("10M", 10_000_000),
+        ("1.5G", 1_500_000_000),
+        ("2TB", 2_000_000_000_000),
+        ("0.001K", 1),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert read_size(text, "--relay-rate") == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "10 M", "1e9", "5X", "1,5G", "9" * 15 + "T", "M"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError, match="write bytes, for example"):
+        read_size(text, "--relay-rate")
+
+
+def test_relay_options() -> None:
+    assert RelayOptions.read(True, None, None, None) == RelayOptions()
+    options = RelayOptions.read(True, "10M", "50G/month", 7)
+    assert options == RelayOptions(True, 10_000_000, Quota(50_000_000_000, Period.MONTH), 7)
+    assert RelayOptions.read(True, None, "1G/day", None).quota == Quota(10**9, Period.DAY)
+    for quota in ("1G", "1G/week", "/day", "1G/day/day"):
+        with pytest.raises(UsageError, match="--relay-quota"):
+            RelayOptions.read(True, None, quota, None)
+    with pytest.raises(UsageError, match="--no-relay"):
+        RelayOptions.read(False, "10M", None, None)
 
 
 def test_ledger() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -30,6 +31,8 @@ else:
 from tunnel.core.configuration import KnownPeer
 from tunnel.core.membership import Invitation, InvitationLedger, NetworkIdentity
 from tunnel.core.peer import Peer
+from tunnel.core.periods import Period
+from tunnel.core.relay_allowance import Quota, RelayUse
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
 from tunnel.noise.keys import PrivateKey, PublicKey, SigningKey, VerifyKey
 from tunnel.wire.certificate import Certificate, is_valid_name, parse_certificate
@@ -51,8 +54,10 @@ NODE_FILE = "node.json"
 LEDGER_FILE = "ledger.json"
 PEERS_FILE = "peers.json"
 SERVER_FILE = "server.json"
+RELAY_FILE = "relay.json"
 
 Json = dict[str, Any]
+_SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @dataclass
@@ -222,6 +227,26 @@ def parse_server_state(content: Json) -> ServerState:
     )
 
 
+def pack_relay_use(use: RelayUse) -> Json:
+    return {"period": use.period, "used": dict(use.used)}
+
+
+def parse_relay_use(content: Json | None) -> RelayUse | None:
+    """None where there was no file. Raises OperatorError when a field is missing or damaged."""
+    if content is None:
+        return None
+    _FieldReader(RELAY_FILE, content)
+    period, used = content.get("period"), content.get("used")
+    if not isinstance(period, str):
+        raise _damaged(RELAY_FILE, "period")
+    if not isinstance(used, dict) or not all(
+        re.fullmatch("[0-9a-f]{32}", name) and type(size) is int and size >= 0
+        for name, size in used.items()
+    ):
+        raise _damaged(RELAY_FILE, "used")
+    return RelayUse(period, used)
+
+
 # What people type
 
 
@@ -359,6 +384,47 @@ def read_tcp_options(texts: Iterable[str]) -> list[tuple[str | None, int]] | Non
     if given == ["none"]:
         return []
     return [read_listen(text, "--tcp") for text in given] or None
+
+
+@dataclass(frozen=True)
+class RelayOptions:
+    """What was typed after ``punchtun server run`` of the relay. None: no limit, or the default."""
+
+    is_on: bool = True
+    rate: int | None = None
+    quota: Quota | None = None
+    pairs: int | None = None
+
+    @classmethod
+    def read(
+        cls, is_on: bool, rate: str | None, quota: str | None, pairs: int | None
+    ) -> RelayOptions:
+        """Raises UsageError."""
+        if not is_on and (rate, quota, pairs) != (None, None, None):
+            raise UsageError("--no-relay: then there is nothing to limit by --relay-…")
+        return cls(
+            is_on,
+            None if rate is None else read_size(rate, "--relay-rate"),
+            None if quota is None else read_quota(quota),
+            pairs,
+        )
+
+
+def read_size(text: str, what: str) -> int:
+    """Bytes: a number, and maybe K, M, G or T for thousands of them. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)([KMGT]?)B?", text.strip(), re.IGNORECASE)
+    size = 0 if match is None else int(float(match[1]) * _SIZES[match[2].upper()])
+    if not 0 < size < 1 << 60:
+        raise UsageError(f"{what} {text}: write bytes, for example 500K, 10M or 1.5G")
+    return size
+
+
+def read_quota(text: str) -> Quota:
+    """SIZE/day or SIZE/month. Raises UsageError."""
+    size, _, period = text.partition("/")
+    if period not in {each.value for each in Period}:
+        raise UsageError(f"--relay-quota {text}: write SIZE/day or SIZE/month, such as 50G/month")
+    return Quota(read_size(size, "--relay-quota"), Period(period))
 
 
 def read_websocket(text: str | None) -> str | None:

@@ -26,9 +26,23 @@ from tunnel.core.session import Session
 from tunnel.noise.keys import PrivateKey, PublicKey, SigningKey
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.handshake import INITIATION, RESPONSE, parse_response
+from tunnel.wire.handshake import (
+    COOKIE_REPLY,
+    INITIATION,
+    RESPONSE,
+    parse_cookie_reply,
+    parse_response,
+)
 from tunnel.wire.invitation import ServerUrl
-from tunnel.wire.rendezvous import FromNode, FromServer, Register, Registered, parse_from_node
+from tunnel.wire.rendezvous import (
+    Challenge,
+    FromNode,
+    FromServer,
+    Proof,
+    Register,
+    Registered,
+    parse_from_node,
+)
 from tunnel.wire.transport import TRANSPORT, parse_header
 
 WALL = 1_800_000_000.0
@@ -122,6 +136,8 @@ class ScriptedNode:
         self.key = key(number).public_key
         self.endpoint = endpoint or Endpoint(f"203.0.113.{number}", 40000 + number)
         self.heard: list[FromServer] = []
+        self.is_honest = True
+        """Whether it answers challenges by itself."""
         self.channels: list[bytes] = []
         """Datagrams of any other kind, as they came."""
         self._town = town
@@ -174,9 +190,13 @@ class ScriptedNode:
         now = self._town.clock.now
         if datagram[0] == RESPONSE:
             self.link.receive_response(parse_response(datagram), SERVER, now)
+        elif datagram[0] == COOKIE_REPLY:
+            self.link.receive_cookie(parse_cookie_reply(datagram), now)
         elif datagram[0] == TRANSPORT:
             message = self.link.open(datagram, now)
-            if message is not None:
+            if isinstance(message, Challenge) and self.is_honest:
+                self.send(Proof(message.token))
+            elif message is not None:
                 self.heard.append(message)
         else:
             self.channels.append(datagram)

@@ -15,9 +15,11 @@ from tunnel.core import diagnosis
 from tunnel.core.diagnosis import diagnose
 from tunnel.core.pair_facts import PairFacts
 from tunnel.core.prediction import PortRange
+from tunnel.core.refusals import StandingRefusal
 from tunnel.wire.check import PredictionKind, Refusal
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.nature import Behaviour, MappingState, Nature
+from tunnel.wire.rendezvous import RefusalReason
 
 STEADY = Nature(
     Behaviour.ENDPOINT_INDEPENDENT,
@@ -32,6 +34,8 @@ US6, THEM6 = Endpoint("2001:db8::7", 40000), Endpoint("2001:db8:1::7", 50000)
 WHOLE = PortRange(PredictionKind.SCATTERED, Endpoint(US.host, 1024), 65535)
 BLOCK = PortRange(PredictionKind.SCATTERED, Endpoint(THEM.host, 2048), 4095)
 EXACT = PortRange(PredictionKind.EXACT, US, US.port)
+NETWORK_FULL = StandingRefusal(RefusalReason.NETWORK_FULL, None, 0.0)
+QUOTA = RefusalReason.RELAY_QUOTA
 USUAL = PairFacts(
     peer="pi",
     ours=STEADY,
@@ -48,6 +52,30 @@ USUAL = PairFacts(
 ROWS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("server-unreachable", {"state": "offline", "is_registered": False}, ["not registered"]),
     ("server-unreachable", {"state": "connecting", "is_registered": False}, ["not registered"]),
+    (
+        "server-refuses",
+        {"state": "offline", "is_registered": False, "refusal_of_server": NETWORK_FULL},
+        ["the server refuses us: this network has as many nodes"],
+    ),
+    (
+        "server-refuses",
+        {"state": "connecting", "is_registered": False, "refusal_of_server": NETWORK_FULL},
+        ["the server refuses us: this network has as many nodes"],
+    ),
+    (
+        "relay-quota",
+        {"state": "connecting", "refusal_of_relay": StandingRefusal(QUOTA, 1_800_000_000, 0.0)},
+        ["the server says: this network has used up"],
+    ),
+    (
+        "relay-pairs",
+        {
+            "state": "connecting",
+            "has_relay": False,
+            "refusal_of_relay": StandingRefusal(RefusalReason.RELAY_PAIRS, None, 0.0),
+        },
+        ["the server says: as many pairs", "no relay channel"],
+    ),
     ("peer-offline", {"state": "offline", "has_left": True}, ["good-bye"]),
     ("peer-offline", {"state": "offline"}, ["does not know it"]),
     ("clock-wrong", {"state": "connecting", "clock_offset": -3600.0}, ["3600 s behind", "-3600 s"]),

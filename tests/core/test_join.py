@@ -32,7 +32,16 @@ from tunnel.wire.invitation import (
     JoinString,
     parse_join_request,
 )
-from tunnel.wire.rendezvous import Acknowledge, Granted, Kept, Redeem, RefusalReason, Refused
+from tunnel.wire.rendezvous import (
+    Acknowledge,
+    Challenge,
+    Granted,
+    Kept,
+    Proof,
+    Redeem,
+    RefusalReason,
+    Refused,
+)
 
 JOINER, OTHER, INVITER = (Endpoint(f"203.0.113.{n}", 4000 + n) for n in (5, 6, 1))
 
@@ -379,6 +388,12 @@ class Liar:
         request = parse_join_request(self.redeem.sealed)
         joiner = key(5).public_key
         return self.ledger.redeem(request, joiner, self.clock.wall(), seeded(10))[0]
+
+
+def test_a_joiner_shows_that_it_receives_where_it_is_seen() -> None:
+    liar = Liar()
+    liar.say(Challenge(77))
+    assert liar.server.take(Proof) == [Proof(77)]
 
 
 def test_true_answers_are_taken_whoever_carries_them() -> None:

@@ -20,11 +20,12 @@ from tests.core.ends import (
     key,
     seeded,
 )
-from tunnel.core.events import Event, MappingMoved, ServerLost, ServerRegistered
+from tunnel.core.events import Event, MappingMoved, RelayRefused, ServerLost, ServerRegistered
 from tunnel.core.indices import IndexTable
 from tunnel.core.registration import (
     INTRODUCE_SPACING,
     MAX_ASKS,
+    REFUSED_RETRY,
     Registration,
     RegistrationState,
 )
@@ -34,6 +35,7 @@ from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.handshake import INITIATION, RESPONSE, parse_response
 from tunnel.wire.rendezvous import (
     Acknowledge,
+    Challenge,
     Echo,
     Echoed,
     FromNode,
@@ -42,6 +44,7 @@ from tunnel.wire.rendezvous import (
     Introduce,
     Leave,
     Probe,
+    Proof,
     RefusalReason,
     Refused,
     Register,
@@ -73,6 +76,8 @@ class Lab:
         }
         """Where each of the server's endpoints sees the node."""
         self.lose: Lose = lambda at, message: False
+        self.refuses: Refused | None = None
+        """What it says to registrations."""
         self.second_address: Endpoint | None = None
         """What the server says of itself."""
         self.sent: list[tuple[float, Endpoint, FromNode | None]] = []
@@ -130,7 +135,8 @@ class Lab:
             self.sent.append((self.at - self.delay, to, message))
             if isinstance(message, Register):
                 other = self.second_address
-                self.say(Registered(message.sequence, source, ALTERNATE.port, 60, other), to)
+                registered = Registered(message.sequence, source, ALTERNATE.port, 60, other)
+                self.say(self.refuses or registered, to)
             elif isinstance(message, Echo):
                 self.say(Echoed(message.transaction, int(to == ALTERNATE), source), to)
             elif isinstance(message, Probe):
@@ -417,11 +423,76 @@ def test_notices_are_acknowledged_and_handed_back_each_time() -> None:
     gone = Gone(7, key(9).public_key.data)
     for _ in range(2):
         lab.say(gone)
-    refused = Refused(RefusalReason.TOO_MANY, 0)
-    lab.say(refused)
     lab.run(0.1)
-    assert lab.handed_back == [gone, gone, refused]
+    assert lab.handed_back == [gone, gone]
     assert [m for _, _, m in lab.sent if isinstance(m, Acknowledge)] == [Acknowledge(7)] * 2
+
+
+# Refusals
+
+
+def test_a_refused_registration_is_told_and_tried_again() -> None:
+    lab = Lab()
+    lab.refuses = Refused(RefusalReason.NETWORK_FULL, 0)
+    lab.registration.set_endpoints([SERVER], lab.clock.now)
+    lab.registration.announce(b"announcement 1", lab.clock.now)
+    lab.run(200)
+    assert lab.state is UNREACHABLE
+    assert lab.registration.refusal is not None
+    assert lab.registration.refusal.describe()["code"] == "network-full"
+    losses = [e for _, e in lab.events if isinstance(e, ServerLost)]
+    assert len(losses) == 1, "said once"
+    assert losses[0].reason.startswith("it refuses us: this network has as many nodes")
+    assert 3 <= len(lab.times(Register)) <= 8
+    lab.refuses = None
+    lab.run(2 * REFUSED_RETRY + 1)
+    assert lab.state is CONNECTED
+    assert lab.registration.refusal is None
+
+
+def test_what_is_not_relayed_is_known_until_its_time() -> None:
+    lab = Lab().connect()
+    until = int(lab.clock.wall()) + 600
+    for _ in range(3):
+        lab.say(Refused(RefusalReason.RELAY_QUOTA, 0, until))
+        lab.run(0.1)
+    told = [e for _, e in lab.events if isinstance(e, RelayRefused)]
+    assert [e.code for e in told] == ["relay-quota"]
+    assert lab.state is CONNECTED
+    assert lab.registration.is_relay_cut(lab.clock.now)
+    lab.run(500)
+    assert lab.registration.is_relay_cut(lab.clock.now)
+    lab.run(110)
+    assert not lab.registration.is_relay_cut(lab.clock.now)
+    assert lab.registration.relay_refusal(lab.clock.now) is None
+
+
+def test_a_rate_cuts_nothing_and_is_soon_forgotten() -> None:
+    lab = Lab().connect()
+    lab.say(Refused(RefusalReason.RELAY_RATE, 0))
+    lab.run(0.1)
+    assert lab.registration.relay_refusal(lab.clock.now) is not None
+    assert not lab.registration.is_relay_cut(lab.clock.now)
+    lab.run(31)
+    assert lab.registration.relay_refusal(lab.clock.now) is None
+
+
+@pytest.mark.parametrize("request_id", [0, 7])
+@pytest.mark.parametrize("reason", list(RefusalReason))
+def test_any_refusal_at_any_time(reason: RefusalReason, request_id: int) -> None:
+    lab = Lab().connect()
+    lab.say(Refused(reason, request_id, 2**64 - 1))
+    lab.run(60)
+    assert lab.state is CONNECTED
+    assert lab.handed_back == []
+
+
+def test_a_challenge_is_answered_and_not_handed_back() -> None:
+    lab = Lab().connect()
+    lab.say(Challenge(2**64 - 5))
+    lab.run(0.1)
+    assert lab.handed_back == []
+    assert [m for _, _, m in lab.sent if isinstance(m, Proof)] == [Proof(2**64 - 5)]
 
 
 def test_an_echo_nobody_asked_for() -> None:

@@ -42,7 +42,7 @@ STRANGERS = (Endpoint("192.0.2.66", 666), Endpoint("2001:db8::66", 666))
 KINDS = (INITIATION, RESPONSE, COOKIE_REPLY, TRANSPORT, RELAY, HAIRPIN)
 MAY_GROW = {
     ".drops": 64,
-    "._stun_limit._buckets": 4096,
+    ".stun._limit._buckets": 4096,
     "._handshakes._per_source._buckets": 4096,
     "._inbound._handshakes._per_source._buckets": 4096,
 }
@@ -298,5 +298,5 @@ def test_the_sources_whose_rates_are_kept_are_bounded() -> None:
     for number in range(5000):
         target.send([stun_request()], Endpoint(f"198.18.{number >> 8}.{number & 255}", 1))
         target.now += 0.001
-    kept = measure_tables(target.machine)["._stun_limit._buckets"]
-    assert kept == MAY_GROW["._stun_limit._buckets"]
+    kept = measure_tables(target.machine)[".stun._limit._buckets"]
+    assert kept == MAY_GROW[".stun._limit._buckets"]

@@ -174,7 +174,7 @@ def test_neither_probes_nor_stun_by_a_stream() -> None:
     pair.b.send_raw(request(), S1)
     assert not pair.b.take(Echoed)
     assert pair.town.server.drops["probe on a stream"] == 1
-    assert pair.town.server.stun_answers == 0
+    assert pair.town.server.stun.count == 0
 
 
 def test_silent_streams_are_closed_and_the_node_is_kept() -> None:

@@ -14,9 +14,11 @@ from tunnel.core import (
     introductions,
     join,
     lifetime,
+    mailbox,
     membership,
     path,
     peer,
+    probe_answers,
     punch_schedule,
     reassembly,
     registrant,
@@ -119,13 +121,27 @@ PHRASES = {
             f"({rendezvous.LIFETIME:g} s) of silence, a session that never registered after "
             f"{rendezvous.UNREGISTERED_LIFETIME:g} s"
         ),
-        f"at most {grouped(int(rendezvous.MAX_PROBE_DELAY * 1000))}) is not 0",
-        f"{rendezvous.MAX_PROBES} late answers may be outstanding",
+        f"at most {grouped(int(probe_answers.MAX_PROBE_DELAY * 1000))}) is not 0",
+        f"{probe_answers.MAX_PROBES} late answers may be outstanding",
+        (
+            f"*echo* after {', '.join(f'{delay:g}' for delay in mailbox.REMINDERS[:-1])} s, and "
+            f"then every {mailbox.REMINDERS[-1]:g} s"
+        ),
+        f"and {mailbox.LETTER_LIFETIME / 86400:g} days after its last request",
+        f"within the last {mailbox.KNOWN_FOR / 86400:g} days",
+        (
+            f"At most {mailbox.MAX_PER_INVITER} letters for one inviter, {mailbox.MAX_PER_SOURCE} "
+            "from one IPv4 address or IPv6 /48"
+        ),
     ],
     "membership": [
         f"At most {candidate.MAX_CANDIDATES} candidates",
         f"port is {invitation.DEFAULT_PORT} where",
-        f"repeats its request after {show(*join.RETRY[:-1])} and then every {join.RETRY[-1]:g} s",
+        (
+            f"repeats its request after {show(*join.RETRY[:-1])} and then every "
+            f"{join.RETRY[-1]:g} s, every "
+            f"{join.KEPT_RETRY:g} s once it is *kept*"
+        ),
         f"good for {membership.DEFAULT_EXPIRY / 3600:g} h",
         (
             f"Written are {passphrase.PASSES} passes over {grouped(passphrase.MEMORY)} KiB; "

@@ -62,10 +62,10 @@ def longer(packed: bytes) -> bytes:
 
 
 def test_kinds_that_one_side_does_not_send() -> None:
-    for kind in [0, *range(9, 256)]:
+    for kind in [0, *range(9, 15), *range(16, 256)]:
         with pytest.raises(Malformed, match=r"^message kind$"):
             parse_from_node(bytes([kind]) * 200)
-    for kind in [*range(0x81), *range(0x8A, 256)]:
+    for kind in [*range(0x81), *range(0x8A, 0x8F), *range(0x90, 256)]:
         with pytest.raises(Malformed, match=r"^message kind$"):
             parse_from_server(bytes([kind]) * 200)
 

@@ -106,6 +106,7 @@ def format_status(status: dict[str, Any]) -> str:
         f"{node['name']}  {', '.join(node['addresses'])}  on {node['interface']}",
         f"network {status['network']['id']}  {status['network']['cidr']}",
         f"server {server['url']}  {server['state']}{rtt}",
+        *format_refusals(server),
         format_nat(nat),
         "",
         format_peers(status["peers"]),
@@ -116,6 +117,21 @@ def format_status(status: dict[str, Any]) -> str:
             lines.append(f"{peer['name']} is relayed: {why['reason']} ({why['evidence']})")
             lines.append(f"  to do: {why['fix']}")
     return "\n".join(lines)
+
+
+def format_refusals(server: dict[str, Any]) -> list[str]:
+    """What the server does not do for us, and the cure."""
+    lines = []
+    for refusal in (server["refusal"], server["relay_refusal"]):
+        if refusal is not None:
+            until = refusal["until"]
+            when = (
+                ""
+                if until is None
+                else f" until {time.strftime('%Y-%m-%d %H:%M', time.localtime(until))}"
+            )
+            lines += [f"refused{when}: {refusal['reason']}", f"  to do: {refusal['fix']}"]
+    return lines
 
 
 def format_nat(nat: dict[str, Any]) -> str:

@@ -31,6 +31,23 @@ def server() -> None:
     help="Relay sealed frames for pairs without a direct path. [default: yes]",
 )
 @click.option(
+    "--relay-rate",
+    metavar="SIZE",
+    help="Bytes a second that each network may have relayed, such as 10M. [default: no limit]",
+)
+@click.option(
+    "--relay-quota",
+    metavar="SIZE/PERIOD",
+    help="Bytes that each network may have relayed in a day or a month, such as 50G/month. "
+    "[default: no limit]",
+)
+@click.option(
+    "--relay-pairs",
+    metavar="N",
+    type=click.IntRange(1, 1_000_000),
+    help="Pairs of each network that may be relayed. [default: 50000]",
+)
+@click.option(
     "--tcp",
     metavar="ADDRESS:PORT",
     multiple=True,
@@ -51,6 +68,9 @@ def server() -> None:
 def run(
     listen: tuple[str, ...],
     relay: bool,
+    relay_rate: str | None,
+    relay_quota: str | None,
+    relay_pairs: int | None,
     tcp: tuple[str, ...],
     http: tuple[str, ...],
     tls_cert: str | None,
@@ -59,7 +79,7 @@ def run(
     state_dir: str | None,
 ) -> None:
     """Serve until stopped. Says `ready` on stderr when it does."""
-    from tunnel.config import read_listen, read_tcp_options, read_tls_options
+    from tunnel.config import RelayOptions, read_listen, read_tcp_options, read_tls_options
     from tunnel.drivers.node import start_logging
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import run_server
@@ -68,7 +88,7 @@ def run(
     addresses = [read_listen(text) for text in listen]
     run_server(
         addresses,
-        relay=relay,
+        relay=RelayOptions.read(relay, relay_rate, relay_quota, relay_pairs),
         places=server_places(state_dir),
         tcp=read_tcp_options(tcp),
         http=[read_listen(text, "--http") for text in http],

@@ -47,12 +47,17 @@ class MachineFacts:
     """Those to the server, as tried just now."""
     is_node_running: bool = False
     is_node_connected: bool = False
+    refusal: Mapping[str, Any] | None = None
+    """Why the server does not register it: ``server.refusal`` of ``punchtun status --json``."""
+    relay_refusal: Mapping[str, Any] | None = None
     transport: str = "udp"
     """That the running node uses."""
     nat: Mapping[str, Any] = field(default_factory=dict)
     """``nat`` of ``punchtun status --json``, as far as it is known."""
     path_mtu: int | None = None
     """Bytes of the largest datagram that reached the server whole."""
+    wall_time: float = 0.0
+    """Ours, in seconds since the Unix epoch."""
     clock_offset: float | None = None
     """Seconds that our clock is ahead of the server's."""
     has_ipv6: bool = False
@@ -92,6 +97,7 @@ class Report(NamedTuple):
 def examine(facts: MachineFacts) -> Report:
     findings = (
         *_judge_server(facts),
+        *_judge_relay(facts),
         *_judge_clock(facts),
         *_judge_mtu(facts),
         *_judge_nat(facts),
@@ -113,6 +119,18 @@ def examine(facts: MachineFacts) -> Report:
     return Report("All is well here.", 0, findings)
 
 
+def _judge_relay(facts: MachineFacts) -> Iterator[Finding]:
+    refusal = facts.relay_refusal
+    if refusal is None:
+        return
+    level = Level.NOTE if refusal["code"] == "relay-rate" else Level.PROBLEM
+    text = refusal["reason"]
+    if refusal["until"] is not None:
+        hours = max(0.0, refusal["until"] - facts.wall_time) / 3600
+        text += f"; it begins anew in {hours:.1f} hours"
+    yield Finding("relay", level, text, refusal["fix"])
+
+
 def _judge_server(facts: MachineFacts) -> Iterator[Finding]:
     if not facts.is_resolved:
         cure = "check the name in the server's URL, and this machine's name servers"
@@ -125,6 +143,9 @@ def _judge_server(facts: MachineFacts) -> Iterator[Finding]:
     if not facts.is_reached:
         text = f"the server {facts.server} answers by no way"
         yield Finding("server", Level.PROBLEM, text, cure)
+    elif facts.refusal is not None:
+        text = f"the server refuses the running node: {facts.refusal['reason']}"
+        yield Finding("server", Level.PROBLEM, text, facts.refusal["fix"])
     elif facts.is_node_running and not facts.is_node_connected:
         text = "the server answers, but the running node is not registered there"
         yield Finding("server", Level.PROBLEM, text, "wait a minute; else restart the node")

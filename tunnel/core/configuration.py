@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tunnel.constants import TUNNEL_MTU
 from tunnel.core.membership import NetworkIdentity
+from tunnel.core.relay_allowance import Quota, RelayUse
 from tunnel.noise.keys import PrivateKey
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.confidential import Confidential
@@ -57,6 +58,15 @@ class ServerConfig(Confidential):
     """First port of each pair of listeners, local numbers 0 and 1, 2 and 3, …, where it has an
     address of its own; None: it takes all addresses of the machine."""
     max_nodes: int = 100_000
+    """Registered."""
+    max_nodes_per_source: int = 1_000
+    """Of one IPv4 address or IPv6 /64."""
+    max_waiting: int = 4_096
+    """Sessions that are not registered, such as joiners'; each ends after 30 s of silence."""
+    max_waiting_per_source: int = 64
+    max_networks: int = 25_000
+    max_networks_per_source: int = 100
+    """By where their first node is."""
     max_streams: int = 10_000
     """TCP and WebSocket streams open at once."""
     max_streams_per_source: int = 64
@@ -64,8 +74,18 @@ class ServerConfig(Confidential):
     max_nodes_per_network: int = 1_000
     max_letters: int = 4_096
     """Join requests and answers kept for nodes that are away, of at most 1024 bytes each."""
-    relay_rate: float = 1.25e9
+    max_channels: int = 1_000_000
+    """Pairs that may relay."""
+    relay_pairs: int = 50_000
+    """The same in one network."""
+    relay_rate_per_node: float = 1.25e9
     """Bytes a second that one node may have relayed."""
+    relay_rate: float | None = None
+    """The same for one network; shared fairly between its pairs."""
+    relay_quota: Quota | None = None
+    """Of one network."""
+    relay_use: RelayUse | None = field(default=None, repr=False)
+    """What of it an earlier run has used."""
 
 
 LocalInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface

@@ -5,9 +5,12 @@ Pure: facts in, words out. Codes are for programs and last; the sentences are fo
 ====================  ==========================================================================
 code                  meaning
 ====================  ==========================================================================
+server-refuses        the server has no place for us, or for our network
 server-unreachable    without the server there is no introduction and no relay
 peer-offline          the server does not know the peer, and it answers nowhere
 clock-wrong           our clock is far from the server's: old handshakes are refused
+relay-quota           our network has used up what the server relays, and no direct path was found
+relay-pairs           as many pairs of our network as the server admits have the relay
 no-relay              the server does not relay, and no direct path was found
 connecting            keys are being agreed
 udp-blocked           our network lets no UDP through to the server
@@ -39,6 +42,7 @@ from tunnel.core.prediction import WIDEST_BLOCK, PortRange
 from tunnel.core.remedies import RELAY_CARRIES, open_a_port, use_ipv6
 from tunnel.wire.check import PredictionKind, Refusal
 from tunnel.wire.nature import Behaviour, Nature
+from tunnel.wire.rendezvous import RefusalReason
 
 CLOCK_TOLERANCE = 60.0
 """Seconds. Handshakes with a time before the last one's are refused as repeated (white paper §5.1):
@@ -47,6 +51,9 @@ EARLY_FAILURES = 1
 """Punches in vain that say nothing yet."""
 SEVERAL = 2
 """Attempts of which none came to an estimate of its chance: they are declined."""
+
+
+_CUTS = (RefusalReason.RELAY_QUOTA, RefusalReason.RELAY_PAIRS)
 
 
 class Diagnosis(NamedTuple):
@@ -105,6 +112,9 @@ def _judge(facts: PairFacts) -> _Verdict:
 def _judge_unreached(facts: PairFacts) -> _Verdict:
     """Neither direct nor relayed."""
     peer = facts.peer
+    if facts.refusal_of_server is not None:
+        refusal = facts.refusal_of_server.words
+        return _Verdict("server-refuses", f"the server refuses us: {refusal.reason}", refusal.fix)
     if not facts.is_registered:
         return _Verdict(
             "server-unreachable",
@@ -126,6 +136,9 @@ def _judge_unreached(facts: PairFacts) -> _Verdict:
             "the peer is offline",
             "start punchtun there; `punchtun doctor` on it tells what it lacks",
         )
+    if facts.refusal_of_relay is not None and facts.refusal_of_relay.reason in _CUTS:
+        relay = facts.refusal_of_relay.words
+        return _Verdict(relay.code, f"no direct path was found, and {relay.reason}", relay.fix)
     if not facts.has_relay and facts.punches > 0:
         return _Verdict(
             "no-relay",

@@ -24,6 +24,16 @@ class ServerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayRefused:
+    """The server does not relay for our network, or not all of it."""
+
+    code: str
+    """relay-quota, relay-pairs or relay-rate."""
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
 class TransportChanged:
     """What carries our datagrams to the server: "udp", "tcp" or "websocket"."""
 
@@ -179,6 +189,7 @@ class PeersChanged:
 Event = (
     ServerRegistered
     | ServerLost
+    | RelayRefused
     | TransportChanged
     | MappingMoved
     | PortMapped

@@ -36,7 +36,9 @@ def gather_evidence(facts: PairFacts) -> tuple[str, ...]:
 
 
 def _of_absence(facts: PairFacts) -> Iterator[str]:
-    if not facts.is_registered:
+    if facts.refusal_of_server is not None:
+        yield f"the server refuses us: {facts.refusal_of_server.words.reason}"
+    elif not facts.is_registered:
         yield "we are not registered at the server"
     elif facts.has_left:
         yield "it said good-bye, or the server no longer hears it"
@@ -46,7 +48,9 @@ def _of_absence(facts: PairFacts) -> Iterator[str]:
 
 
 def _of_server(facts: PairFacts) -> Iterator[str]:
-    if not facts.is_registered:
+    if facts.refusal_of_server is not None:
+        yield f"the server refuses us: {facts.refusal_of_server.words.reason}"
+    elif not facts.is_registered:
         yield "we are not registered at the server"
     if facts.our_endpoints:
         seen = " and ".join(map(str, dict.fromkeys(facts.our_endpoints)))
@@ -56,6 +60,8 @@ def _of_server(facts: PairFacts) -> Iterator[str]:
         yield f"it sees {facts.peer} at {' and '.join(hosts)}"
     if facts.shares_address:
         yield "that is one address for both"
+    if facts.refusal_of_relay is not None:
+        yield f"the server says: {facts.refusal_of_relay.words.reason}"
     if not facts.has_relay:
         yield "the server has given no relay channel"
     yield from _of_clock(facts)

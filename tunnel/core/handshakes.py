@@ -49,13 +49,16 @@ class HandshakeReceiver:
         """Whether the sender knows our public key: to be asked of responses too."""
         return self._checker.has_valid_mac1(datagram)
 
-    def receive(self, datagram: bytes, source: Endpoint, now: float) -> ReceivedInitiation:
-        """Open it. Raises Malformed, AuthenticationFailed, CookieDemanded."""
+    def receive(
+        self, datagram: bytes, source: Endpoint, now: float, *, is_wary: bool = False
+    ) -> ReceivedInitiation:
+        """Open it. `is_wary`: not without a cookie, however calm it is. Raises Malformed,
+        AuthenticationFailed, CookieDemanded."""
         initiation = parse_initiation(datagram)
         if not self._checker.has_valid_mac1(datagram):
             raise AuthenticationFailed("mac1")
         packed = pack_endpoint(source)
-        if not self._calm.take(now):
+        if is_wary or not self._calm.take(now):
             if not self._checker.has_valid_mac2(datagram, packed, now):
                 raise CookieDemanded(self._checker.create_reply(datagram, packed, now).pack())
             if not self._per_source.take(source_of(source), now):

@@ -42,7 +42,16 @@ from tunnel.wire.invitation import (
     JoinString,
     parse_join_answer,
 )
-from tunnel.wire.rendezvous import Acknowledge, Granted, Kept, Redeem, RefusalReason, Refused
+from tunnel.wire.rendezvous import (
+    Acknowledge,
+    Challenge,
+    Granted,
+    Kept,
+    Proof,
+    Redeem,
+    RefusalReason,
+    Refused,
+)
 from tunnel.wire.transport import TRANSPORT
 
 RETRY = (0.7, 1.5, 3.0, 5.0)
@@ -198,6 +207,8 @@ class Joiner:
             elif isinstance(message, Refused) and message.request == self._request_id:
                 if message.reason is RefusalReason.INVITER_OFFLINE:
                     self.obstacle = "the machine that invited you is not online"
+            elif isinstance(message, Challenge):
+                self._link.send(Proof(message.token), now)
             elif isinstance(message, Granted) and message.request == self._request_id:
                 # Only what is for this process: what is acknowledged, the server forgets.
                 self._link.send(Acknowledge(message.serial), now)

@@ -105,7 +105,8 @@ class Outbound:
             routes.append(RELAYED)
         if RELAYED in routes and not self._registration.is_connected:
             routes.remove(RELAYED)
-        if not routes or (is_urgent and RELAYED not in routes):
+        is_cut = RELAYED not in routes or self._registration.is_relay_cut(now)
+        if not routes or (is_urgent and is_cut):
             routes = list(dict.fromkeys([*routes, *self.guess_endpoints(peer)]))
         return routes
 

@@ -9,6 +9,7 @@ from tunnel.core.guess_record import GuessRecord
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.prediction import PortRange
+from tunnel.core.refusals import StandingRefusal
 from tunnel.core.registration import Registration
 from tunnel.wire.candidate import Candidate
 from tunnel.wire.check import Refusal
@@ -35,6 +36,9 @@ class PairFacts:
     """Whether the server, or the peer itself, said so last."""
     has_left: bool = False
     has_relay: bool = True
+    refusal_of_server: StandingRefusal | None = None
+    """Why it does not register us."""
+    refusal_of_relay: StandingRefusal | None = None
     handshakes: int = 1
     clock_offset: float | None = None
     """How far our clock is ahead of the server's."""
@@ -99,6 +103,8 @@ def gather_pair(
         is_known_online=peer.is_online,
         has_left=peer.has_left,
         has_relay=traversal.relay is not None,
+        refusal_of_server=registration.refusal,
+        refusal_of_relay=registration.relay_refusal(now),
         handshakes=peer.session.handshakes,
         clock_offset=registration.clock_offset,
         our_endpoints=tuple(registration.observed.values()),

@@ -17,13 +17,13 @@ class TokenBucket:
         self._tokens = burst
         self._updated = float("-inf")
 
-    def take(self, now: float, amount: float = 1.0) -> bool:
-        """Take `amount` tokens if they are there."""
+    def take(self, now: float, amount: float = 1.0, reserve: float = 0.0) -> bool:
+        """Take `amount` tokens if they are there, and `reserve` beside them."""
         if now > self._updated:
             elapsed = now - self._updated
             self._tokens = min(self._burst, self._tokens + elapsed * self._rate)
             self._updated = now
-        if self._tokens < amount:
+        if self._tokens < amount + reserve:
             return False
         self._tokens -= amount
         return True

@@ -6,15 +6,20 @@ from collections import OrderedDict
 
 from tunnel.core.machine import is_stream
 from tunnel.core.ratelimit import TokenBucket
+from tunnel.core.return_route import ReturnRoute
 from tunnel.core.session import Session
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.check import UNOBSERVED
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.rendezvous import Notice
+from tunnel.wire.rendezvous import Notice, RefusalReason
 
 NOTICE_RETRY = (0.4, 0.8, 1.6, 3.0, 5.0, 8.0)
 """Seconds after which a notice is repeated, while it is not acknowledged; then it is dropped."""
 MAX_NOTICES = 512
+FRAME_OVERHEAD = 32
+"""Bytes of header and tag."""
+REFUSAL_SPACING = 5.0
+"""Seconds in which a node is told once why something is not relayed."""
 WINDOW = 32
 """Notices under way at once: a node that joins a large network is not buried."""
 
@@ -27,6 +32,8 @@ class Registrant:
         """IPv6? → where its authentic datagrams last came from."""
         self.locals: dict[bool, int] = {}
         """IPv6? → which of our sockets they came to, and answers must leave from."""
+        self.source: bytes | None = None
+        """Whom it counts for in bounds per source."""
         self.stream: tuple[Endpoint, int] | None = None
         """Its other end and its number, while the node uses a stream. It has no UDP endpoint
         then: that of before may be somebody else's by now."""
@@ -44,8 +51,12 @@ class Registrant:
         """Of answers from another port or address than asked: a node asks for 6 in a row."""
         self.late_answers: list[tuple[float, bytes, Endpoint, int]] = []
         """When, what, where to, by which of our sockets."""
+        self.return_route = ReturnRoute()
+        self.has_postponed = False
+        """Whether notices wait for proof that it receives where it is seen."""
         self.attend_at: float | None = None
         """When the server looks at it next."""
+        self._refused_at: dict[RefusalReason, float] = {}
         self._answered: tuple[bytes, bytes, set[bool]] | None = None
         """The last initiation, its response, and by which address families (IPv6?) that went."""
         self._serial = 0
@@ -76,6 +87,17 @@ class Registrant:
             return self.stream == (source, local)
         return self.endpoints.get(source.is_ipv6) == source
 
+    def may_be_sent(self, target: Endpoint, size: int) -> bool:
+        """Whether so many bytes may go to where it is seen, at others' wish."""
+        return self.stream is not None or self.return_route.allows(target, size)
+
+    def may_be_refused(self, reason: RefusalReason, now: float) -> bool:
+        """Whether to tell it that now: it has not been told lately."""
+        if now - self._refused_at.get(reason, float("-inf")) < REFUSAL_SPACING:
+            return False
+        self._refused_at[reason] = now
+        return True
+
     def use_stream(self, source: Endpoint, local: int) -> None:
         self.stream = (source, local)
         self.endpoints.clear()
@@ -88,6 +110,7 @@ class Registrant:
 
     def note_response(self, initiation: bytes, response: bytes, source: Endpoint) -> None:
         self._answered = (bytes(initiation), response, {source.is_ipv6})
+        self.return_route.note_response(response, source)
 
     def repeat_response(self, initiation: bytes, source: Endpoint) -> bytes | None:
         """The response to a copy of the last initiation that came by the other address family. The
@@ -98,6 +121,7 @@ class Registrant:
         if answered != initiation or source.is_ipv6 in families:
             return None
         families.add(source.is_ipv6)
+        self.return_route.note_copy()
         return response
 
     def forget_response(self) -> None:
@@ -128,15 +152,27 @@ class Registrant:
         self.late_answers = [answer for answer in self.late_answers if answer[0] > now]
         return due
 
+    def hasten_notices(self, now: float) -> None:
+        """Those that waited for proof of where it is are due."""
+        self.has_postponed = False
+        for serial in list(self._notices)[:WINDOW]:
+            packed, times, at = self._notices[serial]
+            self._notices[serial] = (packed, times, now if times == 0 else at)
+
     def take_due_notices(self, now: float) -> list[bytes]:
-        """Notices to send (again) now."""
-        due = []
+        """Notices to send (again) now. Others wait, where it is not certain that it is there."""
+        due, target = [], self.endpoint
+        self.has_postponed = False
         for serial in list(self._notices)[:WINDOW]:
             packed, times, at = self._notices[serial]
             if now < at:
                 continue
             if times >= len(NOTICE_RETRY):
                 del self._notices[serial]
+                continue
+            if target is not None and not self.may_be_sent(target, len(packed) + FRAME_OVERHEAD):
+                self._notices[serial] = (packed, times, now + NOTICE_RETRY[0])
+                self.has_postponed = True
                 continue
             self._notices[serial] = (packed, times + 1, now + NOTICE_RETRY[times])
             due.append(packed)

@@ -4,9 +4,10 @@
 state         meaning                                left by
 ============  =====================================  =====================================
 UNREACHABLE   no keys, or the server stopped         a completed handshake → REGISTERING
-              answering; handshakes go on for ever
+              answering, or it refuses us;
+              handshakes go on for ever
 REGISTERING   keys, but the newest announcement is   ``registered`` → CONNECTED; no answer
-              not acknowledged                       to ``MAX_TRIES`` → UNREACHABLE
+              not acknowledged                       to ``MAX_TRIES``, ``refused`` → UNREACHABLE
 CONNECTED     echoes come back                       ``MAX_TRIES`` unanswered → UNREACHABLE
 ============  =====================================  =====================================
 """
@@ -17,8 +18,9 @@ import enum
 from collections.abc import Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL
-from tunnel.core.events import Event, MappingMoved, ServerLost, ServerRegistered
+from tunnel.core.events import Event, MappingMoved, RelayRefused, ServerLost, ServerRegistered
 from tunnel.core.machine import RandomBytes, Transmit, draw_number, earliest
+from tunnel.core.refusals import OF_RELAY, StandingRefusal, take_refusal
 from tunnel.core.server_session import ServerSession
 from tunnel.core.transport import Transport
 from tunnel.wire.check import UNOBSERVED
@@ -26,6 +28,7 @@ from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.handshake import Response
 from tunnel.wire.rendezvous import (
     Acknowledge,
+    Challenge,
     Echo,
     Echoed,
     FromNode,
@@ -33,6 +36,9 @@ from tunnel.wire.rendezvous import (
     Introduce,
     Leave,
     Probe,
+    Proof,
+    RefusalReason,
+    Refused,
     Register,
     Registered,
 )
@@ -44,6 +50,8 @@ MAX_RETRY = 5.0
 COMPLAIN_AFTER = 5.0
 """Seconds without any answer at the start after which the server counts as lost."""
 RECONNECT_DELAYS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+REFUSED_RETRY = 30.0
+"""Seconds, up to twice as long, until one that is refused asks again."""
 INTRODUCE_SPACING = 1.0
 REFRESH_SPACING = 0.02
 MAX_ASKS = 8
@@ -81,6 +89,9 @@ class Registration:
         self.alternate_port: int | None = None
         self.clock_offset: float | None = None
         """Seconds that our wall clock was ahead of the server's when it registered us last."""
+        self.refusal: StandingRefusal | None = None
+        """Why the server does not register us."""
+        self._relay_refusal: StandingRefusal | None = None
         self.keepalive_interval = KEEPALIVE_INTERVAL
         self._network_tag = network_tag
         self._random_bytes = random_bytes
@@ -105,6 +116,17 @@ class Registration:
     @property
     def is_connected(self) -> bool:
         return self.state is RegistrationState.CONNECTED
+
+    def relay_refusal(self, now: float) -> StandingRefusal | None:
+        """What the server does not relay for our network, and why."""
+        refusal = self._relay_refusal
+        server_time = self.link.wall_clock() - (self.clock_offset or 0.0)
+        return refusal if refusal is not None and refusal.stands(now, server_time) else None
+
+    def is_relay_cut(self, now: float) -> bool:
+        """Whether nothing comes through the relay, of some pairs or of all."""
+        refusal = self.relay_refusal(now)
+        return refusal is not None and refusal.reason is not RefusalReason.RELAY_RATE
 
     @property
     def main_observed(self) -> Endpoint | None:
@@ -222,6 +244,10 @@ class Registration:
             self._receive_registered(message, now)
         elif isinstance(message, Echoed):
             self._receive_echoed(message, now)
+        elif isinstance(message, Challenge):
+            self.link.send(Proof(message.token), now)
+        elif isinstance(message, Refused):
+            self._receive_refused(message, now)
         else:
             serial = getattr(message, "serial", None)
             if serial is not None:
@@ -271,7 +297,8 @@ class Registration:
             self.state = RegistrationState.REGISTERING
             self._tries = 0
             self._register(now)
-        is_lost = self.state is RegistrationState.UNREACHABLE and self._handshakes_seen > 0
+        is_silent = self.state is RegistrationState.UNREACHABLE and self.refusal is None
+        is_lost = is_silent and self._handshakes_seen > 0
         is_doubtful = is_lost or (
             self.state is not RegistrationState.UNREACHABLE and self._tries > SUSPECT_KEYS_AFTER
         )
@@ -371,6 +398,7 @@ class Registration:
         if self.link.endpoint is None:
             return
         self.state = RegistrationState.CONNECTED
+        self.refusal = self._relay_refusal = None
         if message.wall_time is not None:
             # It left the server half a round trip ago, of which it makes no odds.
             self.clock_offset = self.link.wall_clock() - message.wall_time / 1e6
@@ -382,6 +410,26 @@ class Registration:
         self._tries = 0
         self._next_at = now + self._interval()
         self._probe_others(now)
+
+    def _receive_refused(self, message: Refused, now: float) -> None:
+        refusal = take_refusal(message, now)
+        if refusal is None:
+            return
+        words = refusal.words
+        if refusal.reason in OF_RELAY:
+            before = self.relay_refusal(now)
+            self._relay_refusal = refusal
+            if before is None or before.reason is not refusal.reason:
+                self._events.append(RelayRefused(words.code, words.reason, words.fix))
+        elif self.state is RegistrationState.REGISTERING:
+            before, self.refusal = self.refusal, refusal
+            if before is None or before.reason is not refusal.reason:
+                self._events.append(ServerLost(f"it refuses us: {words.reason}"))
+            self.state = RegistrationState.UNREACHABLE
+            self._is_told = False
+            self._tries = 0
+            self._echoes.clear()
+            self._next_at = now + REFUSED_RETRY * (1 + self._random_bytes(1)[0] / 255)
 
     def _receive_echoed(self, message: Echoed, now: float) -> None:
         if self.transport.receive_echo(message.transaction, now):
@@ -426,6 +474,7 @@ class Registration:
 
     def _lose(self, now: float, reason: str = "it does not answer") -> None:
         self.state = RegistrationState.UNREACHABLE
+        self.refusal = None
         self._is_told = False
         self._events.append(ServerLost(reason))
         self._tries = 0

@@ -1,22 +1,38 @@
 """The relay: forwards between the two ends of a channel, and never looks inside.
 
-A channel has two numbers, one for each end. A datagram must come from the endpoint its end last
-registered from (proven by the session: return routability), and goes to the other end's; never to
-an address that a packet names.
+A channel has two numbers, one for each end. A datagram must come from the endpoint its end was
+last seen at by an authentic frame, and goes to the other end's, once that has shown that it
+receives there (``return_route.py``); never to an address that a packet names.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tunnel.core.machine import RandomBytes, Transmit
 from tunnel.core.registrant import Registrant
+from tunnel.core.relay_allowance import RelayAllowance
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.relay import RELAY, RELAY_HEADER, RELAY_HEADER_LENGTH
+from tunnel.wire.rendezvous import RefusalReason
+
+
+class RelayRefused(AuthenticationFailed):
+    """The network has used up what it may have relayed, and `owner` sent more."""
+
+    def __init__(self, owner: Registrant, reason: RefusalReason) -> None:
+        super().__init__(f"over the network's {reason.words}")
+        self.owner = owner
+        self.reason = reason
 
 
 class Relay:
-    def __init__(self, random_bytes: RandomBytes) -> None:
+    def __init__(self, random_bytes: RandomBytes, max_per_network: int, max_channels: int) -> None:
         self._random_bytes = random_bytes
+        self._max_per_network = max_per_network
+        self._max_channels = max_channels
+        self._per_network: Counter[bytes] = Counter()
         self._ends: dict[int, tuple[Registrant, Registrant, int]] = {}
         """Number → its owner, the other end, the other end's number."""
         self.forwarded_datagrams = 0
@@ -25,26 +41,44 @@ class Relay:
     def __len__(self) -> int:
         return len(self._ends) // 2
 
-    def open_channel(self, one: Registrant, other: Registrant) -> None:
-        """Agree on numbers for the pair, unless it has them."""
+    def open_channel(self, one: Registrant, other: Registrant) -> bool:
+        """Agree on numbers for the pair, unless it has them. False: a bound is reached."""
         if other.key.data in one.channels:
-            return
+            return True
+        network = one.network or b""
+        if len(self) >= self._max_channels or self._per_network[network] >= self._max_per_network:
+            return False
+        self._per_network[network] += 1
         first = self._draw()
         second = self._draw(first)
         one.channels[other.key.data] = first
         other.channels[one.key.data] = second
         self._ends[first] = (one, other, second)
         self._ends[second] = (other, one, first)
+        return True
 
     def close_channels(self, registrant: Registrant) -> None:
         for number in registrant.channels.values():
             _, other, second = self._ends.pop(number)
             self._ends.pop(second, None)
             other.channels.pop(registrant.key.data, None)
+            self._close_one(registrant.network or b"")
         registrant.channels.clear()
 
-    def forward(self, datagram: bytes, source: Endpoint, now: float, local: int = 0) -> Transmit:
-        """The datagram for the other end. Raises Malformed, AuthenticationFailed."""
+    def _close_one(self, network: bytes) -> None:
+        self._per_network[network] -= 1
+        if not self._per_network[network]:
+            del self._per_network[network]
+
+    def forward(
+        self,
+        datagram: bytes,
+        source: Endpoint,
+        now: float,
+        local: int,
+        allowance: RelayAllowance,
+    ) -> Transmit:
+        """The datagram for the other end. Raises Malformed, AuthenticationFailed, RelayRefused."""
         if len(datagram) <= RELAY_HEADER_LENGTH:
             raise Malformed("relay length")
         kind, number = RELAY_HEADER.unpack_from(datagram)
@@ -57,8 +91,15 @@ class Relay:
         target = other.endpoint
         if target is None:
             raise AuthenticationFailed("relay: the other end is away")
+        if not other.may_be_sent(target, len(datagram)):
+            raise AuthenticationFailed("relay: the other end has not shown that it receives there")
         if not owner.relay_limit.take(now, len(datagram)):
             raise AuthenticationFailed("relay: over the rate limit")
+        if allowance.is_limited:
+            pair = min(number, second)
+            refusal = allowance.take(owner.network or b"", pair, now, len(datagram))
+            if refusal is not None:
+                raise RelayRefused(owner, refusal)
         self.forwarded_datagrams += 1
         self.forwarded_bytes += len(datagram)
         header = RELAY_HEADER.pack(RELAY, second)

@@ -12,19 +12,24 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+from tunnel.core.admission import Admission
 from tunnel.core.configuration import ServerConfig
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
 from tunnel.core.join_exchange import JoinExchange
 from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest, is_stream
 from tunnel.core.mailbox import Mailbox
-from tunnel.core.ratelimit import KeyedRateLimit, TokenBucket
+from tunnel.core.pairing import introduce_pair
+from tunnel.core.probe_answers import ProbeAnswers, echoed, wall_microseconds
+from tunnel.core.ratelimit import KeyedRateLimit
 from tunnel.core.registrant import Registrant
-from tunnel.core.relay import Relay
+from tunnel.core.relay import Relay, RelayRefused
+from tunnel.core.relay_allowance import RelayAllowance, RelayUse
 from tunnel.core.server_session import SERVER_TIMES, server_construction, server_preshared_key
 from tunnel.core.session import Session
-from tunnel.core.source import source_of
+from tunnel.core.source import is_this_machine, source_of
 from tunnel.core.stream_table import StreamTable
+from tunnel.core.stun_answers import StunAnswers
 from tunnel.core.vantage import Vantage
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.wire.check import UNOBSERVED
@@ -33,17 +38,16 @@ from tunnel.wire.handshake import INITIATION
 from tunnel.wire.relay import RELAY
 from tunnel.wire.rendezvous import (
     Acknowledge,
-    AnswerFrom,
+    Challenge,
     Echo,
-    Echoed,
     FromServer,
     Gone,
     Grant,
     Introduce,
-    Introduction,
     Leave,
     Moved,
     Probe,
+    Proof,
     Redeem,
     RefusalReason,
     Refused,
@@ -51,14 +55,13 @@ from tunnel.wire.rendezvous import (
     Registered,
     parse_from_node,
 )
-from tunnel.wire.stun import is_stun, pack_binding_success, parse_binding_request
+from tunnel.wire.stun import is_stun
 from tunnel.wire.transport import TRANSPORT, parse_header
 
 LIFETIME = 240.0
 """Seconds of silence after which a node is forgotten: twice its longest keep-alive interval."""
-MAX_PROBE_DELAY = 180.0
-MAX_PROBES = 4
-"""Late answers that one node may have outstanding."""
+REFUSAL_SIZE = 52
+"""Bytes of a frame that holds *refused* with a time."""
 UNREGISTERED_LIFETIME = 30.0
 """The same for one that has a session but no registration, such as a joiner."""
 
@@ -69,10 +72,9 @@ class RendezvousServer:
     ) -> None:
         self.config = config
         self.drops: Counter[str] = Counter()
-        self.relay = Relay(random_bytes)
+        self.relay = Relay(random_bytes, config.relay_pairs, config.max_channels)
         self.streams = StreamTable(config.max_streams, config.max_streams_per_source)
         self.introductions = 0
-        self.stun_answers = 0
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
         self._indices: IndexTable[Session] = IndexTable(random_bytes)
@@ -84,10 +86,13 @@ class RendezvousServer:
         self._introduce_limit = KeyedRateLimit(rate=2.0, burst=6.0, capacity=65536)
         mailbox = Mailbox(config.max_letters, config.max_nodes)
         self.joins = JoinExchange(self._registrants, mailbox)
-        # In the 3 s in which a source's 30 come back fewer are answered in all than are kept.
-        stun_total = TokenBucket(rate=1000.0, burst=500.0)
-        self._stun_limit = KeyedRateLimit(rate=10.0, burst=30.0, total=stun_total)
+        self.stun = StunAnswers()
         self._vantage = Vantage(config.listeners)
+        self._probes = ProbeAnswers(self._vantage, wall_clock)
+        self._admission = Admission(config)
+        self._allowance = RelayAllowance(
+            config.relay_rate, config.relay_quota, wall_clock, config.relay_use
+        )
         self._outbox: list[Transmit] = []
         self._stream_closings: list[int] = []
         self._timers: list[tuple[float, int, bytes]] = []
@@ -103,6 +108,10 @@ class RendezvousServer:
         for datagram in datagrams:
             try:
                 self._receive(datagram, source, now, local)
+            except RelayRefused as refused:
+                self.drops[str(refused)] += 1
+                if len(datagram) >= REFUSAL_SIZE:  # No answer is longer than the question.
+                    self._refuse_relay(refused.owner, refused.reason, now)
             except (Malformed, AuthenticationFailed) as error:
                 self.drops[str(error)] += 1
             except CookieDemanded as demand:
@@ -164,43 +173,41 @@ class RendezvousServer:
             "introductions": self.introductions,
             "relayed_datagrams": self.relay.forwarded_datagrams,
             "relayed_bytes": self.relay.forwarded_bytes,
-            "stun_answers": self.stun_answers,
+            "stun_answers": self.stun.count,
             "drops": dict(self.drops),
         }
+
+    def take_relay_use(self) -> RelayUse | None:
+        """What the driver is to keep for the next start, if it has changed."""
+        return self._allowance.take_use()
 
     # Inside
 
     def _receive(self, datagram: bytes, source: Endpoint, now: float, local: int) -> None:
         kind = datagram[0] if datagram else 0
         if kind == RELAY:
-            self._outbox.append(self.relay.forward(datagram, source, now, local))
+            relayed = self.relay.forward(datagram, source, now, local, self._allowance)
+            self._outbox.append(relayed)
         elif kind == TRANSPORT:
             self._receive_frame(datagram, source, now, local)
         elif is_stun(datagram) and not is_stream(local):
-            self._answer_stun(datagram, source, now, local)
+            answer = self.stun.answer(datagram, source, now)
+            self._outbox.append(Transmit(answer, source, None, local))
         elif kind == INITIATION:
             self._receive_initiation(datagram, source, now, local)
         else:
             raise Malformed("unknown type")
 
-    def _answer_stun(self, datagram: bytes, source: Endpoint, now: float, local: int) -> None:
-        transaction = parse_binding_request(datagram)
-        if not self._stun_limit.take(source_of(source), now):
-            raise AuthenticationFailed("stun: over the rate limit")
-        answer = pack_binding_success(transaction, source)
-        self.stun_answers += 1
-        self._outbox.append(Transmit(answer, source, None, local))
-
     def _receive_initiation(
         self, datagram: bytes, source: Endpoint, now: float, local: int
     ) -> None:
-        received = self._handshakes.receive(datagram, source, now)
+        place = self._source_at(source, local)
+        is_wary = not is_stream(local) and self._admission.is_wary(place)
+        received = self._handshakes.receive(datagram, source, now, is_wary=is_wary)
         key = received.remote_static.data
         registrant = self._registrants.get(key)
         is_new = registrant is None
         if registrant is None:
-            if len(self._registrants) >= self.config.max_nodes:
-                raise AuthenticationFailed("too many nodes")
             session = Session(
                 construction=self._construction,
                 static=self.config.static,
@@ -212,7 +219,9 @@ class RendezvousServer:
                 times=SERVER_TIMES,
                 may_initiate=False,
             )
-            registrant = Registrant(received.remote_static, session, self.config.relay_rate, now)
+            rate = self.config.relay_rate_per_node
+            registrant = Registrant(received.remote_static, session, rate, now)
+            self._admission.admit(registrant, place)
         response = registrant.session.receive_initiation(received, now)
         if response is None:
             copy = registrant.repeat_response(datagram, source)
@@ -236,26 +245,36 @@ class RendezvousServer:
         payload = session.open(receiver, counter, datagram, now)
         registrant = self._registrants[session.remote_static.data]
         registrant.last_heard = now
+        if not is_stream(local):
+            registrant.return_route.note_frame(receiver, source, len(datagram))
         registrant.forget_response()
         message = parse_from_node(payload) if payload else None
         if is_stream(local):
             self._note_stream(registrant, source, local, now)
         elif local % 2 == 0 and not isinstance(message, Probe):
             self._note_endpoint(registrant, source, local, now)
+        self._challenge(registrant, now)
         if message is None:
             return
         if isinstance(message, Probe):
-            self._answer_probe(registrant, message, len(payload), source, local, now)
+            answers = self._probes.answer(registrant, message, len(payload), source, local, now)
+            for packed, number in answers:
+                self._send_packed(registrant, packed, now, source, number)
+            self._attend(registrant, now)
         elif isinstance(message, Echo):
             registrant.rtt = message.rtt or registrant.rtt
-            self._send(registrant, _echoed(message.transaction, source, local), now, source, local)
+            self._send(registrant, echoed(message.transaction, source, local), now, source, local)
             self.joins.hand_over(registrant, now, is_back=False)
         elif isinstance(message, Register):
-            self._register(registrant, message, source, now)
+            self._register(registrant, message, source, local, now)
         elif isinstance(message, Acknowledge):
             registrant.acknowledge(message.serial)
             self.joins.mailbox.acknowledge(registrant.key.data, message.serial)
             self._attend(registrant, now)
+        elif isinstance(message, Proof):
+            if registrant.return_route.receive_token(message.token):
+                registrant.hasten_notices(now)
+                self._attend(registrant, now)
         elif isinstance(message, Introduce):
             self._introduce_again(registrant, message, now)
         elif isinstance(message, Redeem):
@@ -268,6 +287,34 @@ class RendezvousServer:
             self._forget(registrant, now)
         for notified in self.joins.take_notified():
             self._attend(notified, now)
+
+    def _challenge(self, registrant: Registrant, now: float) -> None:
+        """Ask for proof that it receives where we see it, if there is need."""
+        target = registrant.endpoint
+        if target is None or registrant.stream is not None:
+            return
+        token = registrant.return_route.challenge(target, now, self._random_bytes)
+        if token is not None:
+            self._send(registrant, Challenge(token), now)
+
+    def _source_at(self, source: Endpoint, local: int) -> bytes | None:
+        """What counts as its source; None: a proxy on this machine that stands for many."""
+        if is_stream(local):
+            return self.streams.source_of(local)
+        return None if is_this_machine(source) else source_of(source)
+
+    def _note_source(self, registrant: Registrant, source: Endpoint, local: int) -> None:
+        """A node that moved counts for where it is, if it has shown that it is there."""
+        place = self._source_at(source, local)
+        is_there = is_stream(local) or registrant.return_route.is_proven(source)
+        if is_there and place != registrant.source:
+            self._admission.move(registrant, place)
+
+    def _refuse_relay(self, registrant: Registrant, reason: RefusalReason, now: float) -> None:
+        if registrant.may_be_refused(reason, now):
+            is_quota = reason is RefusalReason.RELAY_QUOTA
+            until = int(self._allowance.ends_at) if is_quota else None
+            self._send(registrant, Refused(reason, 0, until), now)
 
     def _note_stream(
         self, registrant: Registrant, source: Endpoint, local: int, now: float
@@ -300,19 +347,21 @@ class RendezvousServer:
             self._attend(peer, now)
 
     def _register(
-        self, registrant: Registrant, message: Register, source: Endpoint, now: float
+        self, registrant: Registrant, message: Register, source: Endpoint, way: int, now: float
     ) -> None:
         is_new = registrant.network != message.network
         if not is_new and message.sequence < registrant.sequence:
             raise AuthenticationFailed("registration older than the one held")
         if is_new:
             self._leave_network(registrant, now)
-            network = self._networks.setdefault(message.network, {})
-            if len(network) >= self.config.max_nodes_per_network:
-                self._send(registrant, Refused(RefusalReason.TOO_MANY, 0), now)
-                raise AuthenticationFailed("too many nodes in one network")
-            network[registrant.key.data] = registrant
+            members = len(self._networks.get(message.network, ()))
+            refusal = self._admission.refuse_registration(registrant, message.network, members)
+            if refusal is not None:
+                self._send(registrant, Refused(refusal, 0), now, source, way)
+                raise AuthenticationFailed(f"registration: {refusal.words}")
+            self._networks.setdefault(message.network, {})[registrant.key.data] = registrant
             registrant.network = message.network
+            self._admission.register(registrant, message.network)
         if registrant.stream is None:
             registrant.is_main_ipv6 = source.is_ipv6
         registrant.rtt = message.rtt or registrant.rtt
@@ -328,9 +377,12 @@ class RendezvousServer:
             self.config.alternate_port,
             int(LIFETIME),
             None if is_on_stream else self._vantage.alternate(local),
-            self._wall_time(),
+            wall_microseconds(self._wall_clock),
         )
         self._send(registrant, registered, now)
+        self._note_source(registrant, source, way)
+        if self.config.relay and self._allowance.is_used_up(message.network, now):
+            self._refuse_relay(registrant, RefusalReason.RELAY_QUOTA, now)
         if has_news:
             for peer in self._peers_of(registrant):
                 self._introduce(registrant, peer, now)
@@ -351,61 +403,11 @@ class RendezvousServer:
         self._attend(registrant, now)
 
     def _introduce(self, one: Registrant, other: Registrant, now: float) -> None:
-        """Tell each of the other, to start at the same moment: whoever is nearer waits."""
-        if self.config.relay:
-            self.relay.open_channel(one, other)
-        farther = max(one.rtt, other.rtt)
-        for node, peer in ((one, other), (other, one)):
-            observed = peer.observed
-            if observed is None:
-                continue
-            introduction = Introduction(
-                serial=node.next_serial(),
-                start=min((farther - node.rtt) // 2000, 2000),
-                peer_rtt=min(peer.rtt, 0xFFFFFFFF),
-                channel=node.channels.get(peer.key.data, 0),
-                peer=peer.key.data,
-                observed=observed,
-                announcement=peer.announcement,
-            )
-            node.notify(introduction, now)
+        if self.config.relay and not self.relay.open_channel(one, other):
+            for node in (one, other):
+                self._refuse_relay(node, RefusalReason.RELAY_PAIRS, now)
+        introduce_pair(one, other, now)
         self.introductions += 1
-
-    def _answer_probe(
-        self,
-        registrant: Registrant,
-        probe: Probe,
-        size: int,
-        source: Endpoint,
-        local: int,
-        now: float,
-    ) -> None:
-        """Now and, if asked for, once more after a silence, to where the probe came from."""
-        if is_stream(local):
-            raise Malformed("probe on a stream")
-        late = _echoed(probe.transaction, source, local)
-        echoed = late._replace(wall_time=self._wall_time())
-        if size < len(echoed.pack()):
-            echoed = late  # No answer is longer than the question.
-        is_later = probe.answer_from == AnswerFrom.SAME_LATER
-        if probe.answer_from != AnswerFrom.SAME and not is_later:
-            answerer = self._vantage.answerer(local, probe.answer_from)
-            if answerer is None:
-                raise Malformed("probe: no such socket to answer from")
-            if not registrant.vantage_limit.take(now):
-                raise AuthenticationFailed("probe: over the rate limit")
-            self._send(registrant, echoed, now, source, answerer)
-            return
-        if not is_later:
-            self._send(registrant, echoed, now, source, local)
-        delay = probe.delay / 1000
-        if 0 < delay <= MAX_PROBE_DELAY and len(registrant.late_answers) < MAX_PROBES:
-            registrant.late_answers.append((now + delay, late.pack(), source, local))
-            self._schedule(registrant, now + delay)
-
-    def _wall_time(self) -> int:
-        """In microseconds."""
-        return max(0, int(self._wall_clock() * 1e6))
 
     def _peers_of(self, registrant: Registrant) -> list[Registrant]:
         network = self._networks.get(registrant.network or b"", {})
@@ -421,8 +423,10 @@ class RendezvousServer:
             self.joins.mailbox.note_departure(registrant.key.data, now)
             network = self._networks[registrant.network]
             network.pop(registrant.key.data, None)
+            self._admission.unregister(registrant)
             if not network:
                 del self._networks[registrant.network]
+                self._admission.end_network(registrant.network)
         registrant.network = None
         registrant.announcement = b""
 
@@ -431,7 +435,8 @@ class RendezvousServer:
         if registrant.stream is not None:
             self.streams.end(registrant.stream[1])
         registrant.session.close()
-        self._registrants.pop(registrant.key.data, None)
+        if self._registrants.pop(registrant.key.data, None) is not None:
+            self._admission.forget(registrant)
 
     def _attend(self, registrant: Registrant, now: float) -> None:
         """Send the notices that are due; forget the node if it has been silent too long."""
@@ -445,7 +450,10 @@ class RendezvousServer:
 
     def _send_due(self, registrant: Registrant, now: float) -> None:
         lifetime = UNREGISTERED_LIFETIME if registrant.network is None else LIFETIME
-        for packed in registrant.take_due_notices(now):
+        due = registrant.take_due_notices(now)
+        if registrant.has_postponed:
+            self._challenge(registrant, now)
+        for packed in due:
             self._send_packed(registrant, packed, now)
         for packed, source, local in registrant.take_due_answers(now):
             self._send_packed(registrant, packed, now, source, local)
@@ -483,10 +491,3 @@ class RendezvousServer:
         if target and datagram:
             number = registrant.local if local is None else local
             self._outbox.append(Transmit(datagram, target, None, number))
-
-
-def _echoed(transaction: int, source: Endpoint, local: int) -> Echoed:
-    """Where we see the sender: over UDP, by one of two ports; a stream shows no mapping."""
-    if is_stream(local):
-        return Echoed(transaction, 0, UNOBSERVED)
-    return Echoed(transaction, local % 2, source)

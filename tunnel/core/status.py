@@ -11,6 +11,7 @@ from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.nat import NatDiscovery
 from tunnel.core.path import RELAYED, Path
 from tunnel.core.peer import Peer
+from tunnel.core.refusals import StandingRefusal
 from tunnel.core.registration import Registration
 
 
@@ -48,6 +49,8 @@ def describe_node(
             "endpoints": [str(endpoint) for endpoint in registration.link.endpoints],
             "observed": observed,
             "clock_offset_s": _rounded(registration.clock_offset),
+            "refusal": _describe_refusal(registration.refusal),
+            "relay_refusal": _describe_refusal(registration.relay_refusal(now)),
         },
         "nat": nat.describe(now)
         | {
@@ -101,6 +104,10 @@ def _describe_path(peer: Peer, path: Path, now: float, mtu: int) -> dict[str, An
         "mtu": mtu if path.mtu.limit is None else path.mtu.limit,
         "since_s": round(now - (since if since is not None else path.created_at), 1),
     }
+
+
+def _describe_refusal(refusal: StandingRefusal | None) -> dict[str, Any] | None:
+    return None if refusal is None else refusal.describe()
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -87,6 +87,11 @@ class StreamTable:
                 del self._per_source[stream.source]
         return stream.owner
 
+    def source_of(self, number: int) -> bytes | None:
+        """Whom it counts for; None: a proxy on this machine, or it has ended."""
+        stream = self._streams.get(number)
+        return None if stream is None else stream.source
+
     def claim(self, number: int, registrant: Registrant, now: float) -> None:
         """An authentic frame of `registrant` came by it. Raises AuthenticationFailed if it is
         another's: one stream, one node."""

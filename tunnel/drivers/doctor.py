@@ -115,6 +115,8 @@ def _of_status(status: Body) -> Body:
     return {
         "is_node_running": True,
         "is_node_connected": status["server"]["state"] == "connected",
+        "refusal": status["server"]["refusal"],
+        "relay_refusal": status["server"]["relay_refusal"],
         "transport": status["server"]["transport"],
         "nat": status["nat"],
         "clock_offset": status["server"]["clock_offset_s"],
@@ -137,6 +139,7 @@ def _look_around(status: Body | None, interface: str | None) -> Body:
     with contextlib.suppress(OSError):
         forwarding = _FORWARDING.read_text().strip() == "1"
     return {
+        "wall_time": clock.wall_clock(),
         "has_tun": _TUN.exists(),
         "may_administer": _may_administer(),
         "is_forwarding": forwarding,

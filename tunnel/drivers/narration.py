@@ -13,6 +13,8 @@ def narrate(event: core.Event) -> str:
             return f"connected to the server at {endpoint}, which sees us at {observed}"
         case core.ServerLost(reason=reason):
             return f"no connection to the server ({reason}); trying on"
+        case core.RelayRefused(reason=reason, fix=fix):
+            return f"{reason}: {fix}"
         case core.TransportChanged(before=before, after=after, cause=cause):
             return f"the server is reached over {after} now, before over {before} ({cause})"
         case core.MappingMoved(before=before, after=after):

@@ -15,10 +15,12 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from tunnel.config import RELAY_FILE, pack_relay_use
 from tunnel.core.configuration import ServerConfig
 from tunnel.core.rendezvous import RendezvousServer
 from tunnel.drivers import clock, systemd
 from tunnel.drivers.control import ControlServer
+from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.stream_listener import (
     StreamListeners,
@@ -27,11 +29,15 @@ from tunnel.drivers.stream_listener import (
     listen,
 )
 from tunnel.drivers.streams import Streams
+from tunnel.drivers.threads import run_in_thread
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError, UsageError
 from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
+
+SAVE_INTERVAL = 60.0
+"""Seconds of relaying at most that a quota forgets in a power cut."""
 
 
 class ServerDriver:
@@ -43,7 +49,9 @@ class ServerDriver:
         sockets: Sequence[UdpSocket],
         control_path: Path,
         stream_sockets: StreamSockets | None = None,
+        directory: StateDirectory | None = None,
     ) -> None:
+        """`directory`: where the use of the relay is kept."""
         self._server = RendezvousServer(
             config,
             now=clock.now(),
@@ -57,6 +65,8 @@ class ServerDriver:
         self._stream_sockets = stream_sockets or StreamSockets()
         self._control = ControlServer(control_path, self._answer)
         self._stopped = Event()
+        self._directory = directory
+        self._cannot_write = False
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -73,10 +83,14 @@ class ServerDriver:
         serving = f"UDP {ports}{self._stream_sockets.describe()}"
         print(f"ready: rendezvous server on {serving}", file=sys.stderr, flush=True)
         systemd.ready(f"serving on {serving}")
+        keeping = gevent.spawn(self._keep_relay_use)
         try:
             self._beat_until_stopped()
         finally:
             systemd.stopping()
+            self._stopped.set()
+            keeping.join()  # Of two that write, the one with the older news may be the last.
+            self._write_relay_use()
             self._control.close()
             self._listeners.close()
             self._streams.close()
@@ -88,6 +102,23 @@ class ServerDriver:
         interval = systemd.watchdog_interval()
         while not self._stopped.wait(interval):
             systemd.alive()
+
+    def _keep_relay_use(self) -> None:
+        while not self._stopped.wait(SAVE_INTERVAL):
+            self._write_relay_use()
+
+    def _write_relay_use(self) -> None:
+        """What networks have had relayed, so that a restart gives nobody a quota anew."""
+        use = self._server.take_relay_use() if self._directory is not None else None
+        if self._directory is None or use is None:
+            return
+        try:
+            run_in_thread(self._directory.write_json, RELAY_FILE, pack_relay_use(use))
+            self._cannot_write = False
+        except OperatorError as error:
+            if not self._cannot_write:
+                log.warning("what networks have had relayed is not kept: %s", error)
+            self._cannot_write = True
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Iterator[dict[str, Any]]:
         if request.get("command") != "status":

@@ -21,8 +21,10 @@ from tunnel.config import (
     LEDGER_FILE,
     NODE_FILE,
     PEERS_FILE,
+    RELAY_FILE,
     SERVER_FILE,
     NodeState,
+    RelayOptions,
     ServerState,
     UpOptions,
     pack_ledger,
@@ -31,6 +33,7 @@ from tunnel.config import (
     parse_ledger,
     parse_node_state,
     parse_peers,
+    parse_relay_use,
     parse_server_state,
     read_join_string,
     read_server_url,
@@ -167,7 +170,7 @@ def _greet(sentence: str) -> None:
 def run_server(
     addresses: list[tuple[str | None, int]] | None,
     *,
-    relay: bool,
+    relay: RelayOptions,
     places: Places,
     tcp: list[tuple[str | None, int]] | None = None,
     http: Sequence[tuple[str | None, int]] = (),
@@ -190,13 +193,17 @@ def run_server(
     config = ServerConfig(
         static=state.static,
         access_token=state.access_token,
-        relay=relay,
+        relay=relay.is_on,
+        relay_rate=relay.rate,
+        relay_quota=relay.quota,
+        relay_pairs=relay.pairs or ServerConfig.relay_pairs,
+        relay_use=parse_relay_use(directory.read_json(RELAY_FILE)) if relay.quota else None,
         alternate_port=sockets[1].port,
         listeners=describe_listeners(addresses, sockets),
     )
     _make_run_directory(places)
     _confine(places, (), reads=tls or ())
-    ServerDriver(config, sockets, places.control, stream_sockets).run()
+    ServerDriver(config, sockets, places.control, stream_sockets, directory).run()
 
 
 def load_server_state(directory: StateDirectory) -> ServerState:

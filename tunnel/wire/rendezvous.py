@@ -10,6 +10,7 @@ Node → server::
     grant       | 0x06 | 0 0 0 | request (8) | joiner (32)  | length (2) | sealed answer  |
     leave       | 0x07 | 0 0 0 |
     probe       | 0x08 | 0 0 0 | transaction (8) | delay (4) | answer from (1) | padding (15) |
+    proof       | 0x0f | 0 0 0 | token (8) |
 
 Server → node::
 
@@ -23,8 +24,9 @@ Server → node::
     gone         | 0x85 | 0 0 0 | serial (4) | peer (32) |
     asked        | 0x86 | 0 0 0 | serial (4) | request (8) | joiner (32) | length (2) | sealed |
     granted      | 0x87 | 0 0 0 | serial (4) | request (8) | length (2) | sealed answer |
-    refused      | 0x88 | reason | 0 0 | request (8) |
+    refused      | 0x88 | reason | 0 0 | request (8) | until (8), may be missing |
     kept         | 0x89 | 0 0 0 | request (8) |
+    challenge    | 0x8f | 0 0 0 | token (8) |
 
 Keys are X25519 public keys. `rtt` is the node's measured round trip to the server in microseconds,
 0 when unknown. `start` is in milliseconds: punch that long after this arrives, so that both sides
@@ -33,9 +35,10 @@ Messages with a `serial` are notices: the server repeats them until they are ack
 A probe is answered with `echoed` at once and, if its delay in milliseconds is not 0, once more
 after it; it does not say where the node is. `answer from` is one of ``AnswerFrom``; from another
 socket the answer leaves at once only. `listener` is 0 for the server's first port and 1 for its
-second, always of the address that the message came to. `alternate` is the first port of another
+second, always of the address that the message came to. `challenge` is answered
+with `proof`: the node receives where the server sees it. `alternate` is the first port of another
 address of the server, of the same family; :: and port 0 are none. `wall time` is the server's, in
-microseconds since the Unix epoch.
+microseconds since the Unix epoch; `until` is in seconds since then.
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ _MOVED = struct.Struct("<II32s18s")
 _GONE = struct.Struct("<II32s")
 _ASKED = struct.Struct("<IIQ32s")
 _GRANTED = struct.Struct("<IIQ")
+_TOKEN = struct.Struct("<IQ")
 _REFUSED = struct.Struct("<BBxxQ")
 _KEPT = struct.Struct("<IQ")
 _NONE = Endpoint("::", 0)
@@ -73,7 +77,23 @@ _NONE = Endpoint("::", 0)
 class RefusalReason(enum.IntEnum):
     INVITER_OFFLINE = 1
     TOO_MANY = 2
-    """A bound of the server is reached."""
+    """Too often, for the server."""
+    SERVER_FULL = 16
+    NETWORK_FULL = 17
+    SOURCE_FULL = 18
+    """Too many nodes of one source: an IPv4 address or IPv6 /64."""
+    TOO_MANY_NETWORKS = 19
+    """Of one source."""
+    RELAY_PAIRS = 20
+    """Of one network, or in all: this one has no channel."""
+    RELAY_QUOTA = 21
+    """Of one network; it begins anew at a time that is told."""
+    RELAY_RATE = 22
+    """Of one network; datagrams are dropped."""
+
+    @property
+    def words(self) -> str:
+        return self.name.replace("_", " ").lower()
 
 
 class AnswerFrom(enum.IntEnum):
@@ -165,6 +185,13 @@ class Probe(NamedTuple):
 
     def pack(self) -> bytes:
         return _PROBE.pack(0x08, *self)
+
+
+class Proof(NamedTuple):
+    token: int
+
+    def pack(self) -> bytes:
+        return _TOKEN.pack(0x0F, *self)
 
 
 class Registered(NamedTuple):
@@ -261,9 +288,13 @@ class Granted(NamedTuple):
 class Refused(NamedTuple):
     reason: RefusalReason
     request: int
+    """0: not one of `redeem`."""
+    until: int | None = None
+    """Until when it is refused, in seconds since the Unix epoch; None: not foreseeable."""
 
     def pack(self) -> bytes:
-        return _REFUSED.pack(0x88, *self)
+        tail = b"" if self.until is None else self.until.to_bytes(8, "little")
+        return _REFUSED.pack(0x88, self.reason, self.request) + tail
 
 
 class Kept(NamedTuple):
@@ -275,9 +306,16 @@ class Kept(NamedTuple):
         return _KEPT.pack(0x89, self.request)
 
 
-FromNode = Register | Echo | Acknowledge | Introduce | Redeem | Grant | Leave | Probe
+class Challenge(NamedTuple):
+    token: int
+
+    def pack(self) -> bytes:
+        return _TOKEN.pack(0x8F, *self)
+
+
+FromNode = Register | Echo | Acknowledge | Introduce | Redeem | Grant | Leave | Probe | Proof
 Notice = Introduction | Moved | Gone | Asked | Granted
-FromServer = Registered | Echoed | Refused | Kept | Notice
+FromServer = Registered | Echoed | Refused | Kept | Challenge | Notice
 
 
 def parse_from_node(payload: bytes) -> FromNode:
@@ -304,6 +342,8 @@ def parse_from_node(payload: bytes) -> FromNode:
                 return Leave()
             case 0x08:
                 return Probe(*_PROBE.unpack_from(payload)[1:])
+            case 0x0F:
+                return Proof(*_TOKEN.unpack_from(payload)[1:])
     except struct.error as error:
         raise Malformed("message length") from error
     raise Malformed("message kind")
@@ -314,11 +354,11 @@ def _parse_registered_tail(tail: bytes) -> tuple[Endpoint | None, int | None]:
     if len(tail) < ENDPOINT_LENGTH:
         return None, None
     alternate = unpack_endpoint(tail[:ENDPOINT_LENGTH])
-    time = _parse_wall_time(tail[ENDPOINT_LENGTH:])
+    time = _parse_time(tail[ENDPOINT_LENGTH:])
     return None if alternate == _NONE else alternate, time
 
 
-def _parse_wall_time(tail: bytes) -> int | None:
+def _parse_time(tail: bytes) -> int | None:
     return int.from_bytes(tail[:8], "little") if len(tail) >= 8 else None
 
 
@@ -332,7 +372,7 @@ def parse_from_server(payload: bytes) -> FromServer:
                 return Registered(sequence, unpack_endpoint(observed), port, lifetime, *tail)
             case 0x82:
                 _, listener, transaction, observed = _ECHOED.unpack_from(payload)
-                time = _parse_wall_time(payload[_ECHOED.size :])
+                time = _parse_time(payload[_ECHOED.size :])
                 return Echoed(transaction, listener, unpack_endpoint(observed), time)
             case 0x83:
                 _, start, serial, rtt, channel, peer, seen = _INTRODUCTION.unpack_from(payload)
@@ -354,9 +394,12 @@ def parse_from_server(payload: bytes) -> FromServer:
             case 0x88:
                 _, reason, request = _REFUSED.unpack_from(payload)
                 if reason in RefusalReason._value2member_map_:
-                    return Refused(RefusalReason(reason), request)
+                    until = _parse_time(payload[_REFUSED.size :])
+                    return Refused(RefusalReason(reason), request, until)
             case 0x89:
                 return Kept(*_KEPT.unpack_from(payload)[1:])
+            case 0x8F:
+                return Challenge(*_TOKEN.unpack_from(payload)[1:])
     except struct.error as error:
         raise Malformed("message length") from error
     raise Malformed("message kind")
