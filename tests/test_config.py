@@ -22,11 +22,13 @@ from tunnel.config import (
     pack_node_state,
     pack_peers,
     pack_relay_use,
+    pack_revocations,
     pack_server_state,
     parse_ledger,
     parse_node_state,
     parse_peers,
     parse_relay_use,
+    parse_revocations,
     parse_server_state,
     read_join_string,
     read_listen,
@@ -39,11 +41,13 @@ from tunnel.core.indices import IndexTable
 from tunnel.core.peer import Peer
 from tunnel.core.periods import Period
 from tunnel.core.relay_allowance import Quota, RelayUse
+from tunnel.core.revocations import Revocations, sign_revocation
 from tunnel.core.session import Session
 from tunnel.errors import OperatorError, UsageError
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import JoinString, ServerUrl
+from tunnel.wire.revocation import parse_revocation
 
 NETWORK = Network()
 FOUNDER = NodeState(
@@ -65,7 +69,18 @@ def ledger_content() -> dict[str, Any]:
     ledger.invite("pi", WALL, seeded(1))
     several = ledger.invite("pj", WALL, seeded(2), uses=3)
     several.redeemed[key(5).public_key.data] = "pj-1"
+    redeemed = ledger.invite("gone", WALL, seeded(3))
+    ledger.issued.append(NETWORK.certify(key(6), redeemed.name, 9))
+    ledger.strike({key(6).public_key.data})
     content: dict[str, Any] = through_json(pack_ledger(ledger))
+    return content
+
+
+def revocations_content() -> dict[str, Any]:
+    signed = [
+        sign_revocation(key(number).public_key, WALL, NETWORK.signing_key) for number in (2, 3)
+    ]
+    content: dict[str, Any] = through_json(pack_revocations(signed))
     return content
 
 
@@ -192,6 +207,15 @@ def test_peers() -> None:
     assert parse_peers(None) == ()
 
 
+def test_revocations() -> None:
+    revocations = Revocations(NETWORK.identity.key)
+    for packed in parse_revocations(revocations_content()):
+        revocations.add(parse_revocation(packed))
+    assert {one.key for one in revocations} == {key(n).public_key.data for n in (2, 3)}
+    assert through_json(pack_revocations(revocations))["revocations"]
+    assert parse_revocations(None) == ()
+
+
 def test_repr_shows_no_secret() -> None:
     text = repr(FOUNDER) + repr(MEMBER) + repr(SERVER)
     for secret in (NETWORK.founder.data, NETWORK.signing_key.data, NETWORK.identity.secret):
@@ -206,13 +230,16 @@ CONTENTS: list[tuple[str, dict[str, Any], Any]] = [
     ("server.json", pack_server_state(SERVER), parse_server_state),
     ("ledger.json", ledger_content(), lambda content: parse_ledger(content, FOUNDER)),
     ("peers.json", peers_content(), parse_peers),
+    ("revocations.json", revocations_content(), parse_revocations),
 ]
 OPTIONAL = {
     # Without them it is the state of one that is no member yet, or no founder.
     "node.json": {"certificate", "signing_key", "joined_by", "name"},
     "server.json": set(),
-    "ledger.json": set(),
+    # Written by a version that could not revoke.
+    "ledger.json": {"revoked"},
     "peers.json": {"name"},
+    "revocations.json": set(),
 }
 WRONG: list[Any] = [
     None,

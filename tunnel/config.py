@@ -1,15 +1,16 @@
 """State files ↔ the core's frozen dataclasses.
 
-Three JSON objects, whose fields are listed here and nowhere else:
+JSON objects, whose fields are listed here and nowhere else:
 
 ``node.json``    private_key, name, server; network_key, network_secret, certificate once a member;
                  signing_key on an inviter; joined_by: id of the invitation it joined with
 ``ledger.json``  issued: certificates; invitations: token, name, addresses, expires,
-                 redeemed: key, name
+                 redeemed: key, name; revoked: certificates
 ``peers.json``   peers: certificate, endpoints
+``revocations.json``  revocations
 ``server.json``  private_key, access_token, port
 
-Keys, tokens and certificates are base64url.
+Keys, tokens, certificates and revocations are base64url.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ from tunnel.wire.invitation import (
     parse_server_url,
     parse_websocket_url,
 )
+from tunnel.wire.revocation import Revocation, parse_revocation
 
 NODE_FILE = "node.json"
 LEDGER_FILE = "ledger.json"
 PEERS_FILE = "peers.json"
+REVOCATIONS_FILE = "revocations.json"
 SERVER_FILE = "server.json"
 RELAY_FILE = "relay.json"
 
@@ -135,6 +138,7 @@ def pack_ledger(ledger: InvitationLedger) -> Json:
             }
             for invitation in ledger.invitations
         ],
+        "revoked": [encode_base64(certificate.pack()) for certificate in ledger.struck],
     }
 
 
@@ -147,9 +151,12 @@ def parse_ledger(content: Json, state: NodeState) -> InvitationLedger:
         if not issued:
             raise Malformed("no certificate is issued")
         invitations = [_read_invitation(entry) for entry in content["invitations"]]
+        struck = [_read_certificate(text) for text in content.get("revoked", [])]
     except _WRONG as error:
         raise _damaged(LEDGER_FILE, str(error)) from error
-    return InvitationLedger(state.identity, state.signing_key, state.static, issued, invitations)
+    return InvitationLedger(
+        state.identity, state.signing_key, state.static, issued, invitations, struck
+    )
 
 
 def _read_invitation(entry: Json) -> Invitation:
@@ -206,6 +213,19 @@ def _read_endpoint(host: str, port: int) -> Endpoint:
     if not 0 < port < 65536:
         raise Malformed("port")
     return Endpoint(str(ipaddress.ip_address(host)), int(port))
+
+
+def pack_revocations(revocations: Iterable[Revocation]) -> Json:
+    return {"revocations": [encode_base64(revocation.pack()) for revocation in revocations]}
+
+
+def parse_revocations(content: Json | None) -> tuple[bytes, ...]:
+    """Raises OperatorError when damaged. The signatures are verified by the node."""
+    try:
+        packed = [decode_base64(t) for t in ([] if content is None else content["revocations"])]
+        return tuple(parse_revocation(each).pack() for each in packed)
+    except _WRONG as error:
+        raise _damaged(REVOCATIONS_FILE, str(error)) from error
 
 
 def pack_server_state(state: ServerState) -> Json:

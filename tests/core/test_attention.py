@@ -94,6 +94,18 @@ def test_what_is_forgotten_leaves_the_heap() -> None:
     assert attention.get_timer() == b.at
 
 
+def test_who_leaves_is_neither_touched_nor_woken() -> None:
+    attention, (a, b) = planned(1.0, 2.0)
+    attention.touch(a)
+    attention.forget(a)
+    assert not attention.has_touched
+    assert attention.get_timer() == 2.0
+    assert attention.take_due(5.0) == [b]
+    attention.forget(a)
+    attention.forget(b)
+    assert attention.get_timer() is None
+
+
 INSTRUCTIONS = st.lists(
     st.tuples(
         st.sampled_from(["change", "touch", "look", "wake"]),

@@ -24,6 +24,7 @@ from tunnel.core.membership import (
     open_join_answer,
     sign_certificate,
 )
+from tunnel.core.revocations import Revocations
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
 from tunnel.noise.keys import PrivateKey, PublicKey, SigningKey, VerifyKey
 from tunnel.noise.sealing import seal_blob
@@ -607,12 +608,16 @@ def reload(ledger: InvitationLedger) -> InvitationLedger:
 def test_ledger_round_trip() -> None:
     ledger = NETWORK.ledger()
     random_bytes = seeded(5)
+    gone = ledger.invite("gone", WALL, random_bytes)
+    redeem(ledger, gone.token, key(4))
+    ledger.strike({key(4).public_key.data})
     used = ledger.invite("used", WALL, random_bytes)
     redeem(ledger, used.token, key(5))
     ledger.invite("open", WALL, random_bytes, ipaddress.IPv4Address("10.9.0.99"), 60)
     again = reload(ledger)
     assert again.issued == ledger.issued
     assert again.invitations == ledger.invitations
+    assert [c.name for c in again.struck] == ["gone"]
     assert again.prefix == ledger.prefix
     assert pack_ledger(again) == pack_ledger(ledger)
 
@@ -653,6 +658,93 @@ def test_a_crash_before_saving_spends_nothing() -> None:
     )
     again = parse_ledger(saved, state)
     assert certificate_in(redeem(again, token, key(6))[0]).key == key(6).public_key.data
+
+
+def test_a_ledger_of_a_version_that_could_not_revoke() -> None:
+    content = pack_ledger(NETWORK.ledger())
+    del content["revoked"]
+    state = NodeState(
+        NETWORK.founder,
+        ServerUrl("h", 1, bytes(32), bytes(16)),
+        IDENTITY,
+        NETWORK.certificate,
+        NETWORK.signing_key,
+    )
+    assert parse_ledger(content, state).struck == []
+
+
+# Revoking
+
+
+def with_pi() -> tuple[InvitationLedger, Invitation]:
+    ledger = NETWORK.ledger()
+    invitation = invite(ledger)
+    redeem(ledger, invitation.token, key(5))
+    return ledger, invitation
+
+
+def test_a_revocation_is_of_the_members_key_and_changes_nothing_yet() -> None:
+    ledger, _ = with_pi()
+    before = pack_ledger(ledger)
+    revocation = ledger.sign_revocation("pi", WALL + 7)
+    assert (revocation.key, revocation.revoked) == (key(5).public_key.data, int(WALL) + 7)
+    assert Revocations(IDENTITY.key).add(revocation)
+    assert pack_ledger(ledger) == before
+
+
+def test_name_and_address_are_given_away_again_and_the_serial_grows() -> None:
+    ledger, invitation = with_pi()
+    serial = ledger.issued[-1].serial
+    revocation = ledger.sign_revocation("pi", WALL)
+    with pytest.raises(UsageError, match="exists already"):
+        invite(ledger)
+    ledger.strike({revocation.key})
+    assert [c.name for c in ledger.issued] == ["founder"]
+    again = ledger.invite("pi", WALL, seeded(12), invitation.address.ip)
+    answer, consumed = redeem(reload(ledger), again.token, key(6))
+    assert consumed is not None
+    certificate = certificate_in(answer)
+    assert certificate.name == "pi"
+    assert certificate.addresses[0] == invitation.address
+    assert certificate.serial > serial
+
+
+def test_what_a_revoked_member_was_invited_with_is_void() -> None:
+    """Its key may not ask again for the certificate that it had; nor may another."""
+    ledger, invitation = with_pi()
+    ledger.strike({key(5).public_key.data})
+    for number in (5, 6):
+        assert redeem(ledger, invitation.token, key(number)) == (JoinStatus.UNKNOWN, None)
+
+
+def test_a_key_with_two_names_is_one_member() -> None:
+    ledger, _ = with_pi()
+    other = ledger.invite("other", WALL, seeded(12))
+    redeem(ledger, other.token, key(5))
+    ledger.strike({ledger.sign_revocation("other", WALL).key})
+    assert [c.name for c in ledger.issued] == ["founder"]
+    assert [c.name for c in ledger.struck] == ["pi", "other"]
+
+
+def test_who_cannot_be_revoked() -> None:
+    ledger, _ = with_pi()
+    with pytest.raises(UsageError, match="no member is called 'nas'; known here: pi"):
+        ledger.sign_revocation("nas", WALL)
+    with pytest.raises(UsageError, match="this machine itself"):
+        ledger.sign_revocation("founder", WALL)
+    ledger.strike({key(5).public_key.data})
+    with pytest.raises(UsageError, match="known here: nobody"):
+        ledger.sign_revocation("pi", WALL)
+
+
+def test_an_invitation_is_withdrawn() -> None:
+    ledger, _ = with_pi()
+    token = ledger.invite("nas", WALL, seeded(12)).token
+    assert not ledger.withdraw("pi"), "it has been used"
+    assert ledger.withdraw("nas")
+    assert not ledger.withdraw("nas")
+    assert redeem(ledger, token, key(6)) == (JoinStatus.UNKNOWN, None)
+    assert [c.name for c in ledger.issued] == ["founder", "pi"]
 
 
 def test_signing_key_of_another_network_signs_nothing_valid() -> None:

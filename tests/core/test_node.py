@@ -15,6 +15,7 @@ from tests.core.ends import (
     ALTERNATE,
     SERVER,
     URL,
+    WALL,
     Clock,
     Network,
     ScriptedServer,
@@ -31,6 +32,7 @@ from tunnel.core.indices import IndexTable
 from tunnel.core.membership import sign_certificate
 from tunnel.core.node import Node
 from tunnel.core.path import RELAYED
+from tunnel.core.revocations import sign_revocation
 from tunnel.core.session import Session
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.sealing import seal_blob
@@ -43,6 +45,7 @@ from tunnel.wire.rendezvous import (
     Asked,
     FromServer,
     Gone,
+    Grant,
     Introduction,
     Moved,
     Register,
@@ -710,3 +713,57 @@ def test_relayed_is_no_endpoint() -> None:
     """The way through the relay has a name that no datagram can come from."""
     with pytest.raises(ValueError, match="address"):
         ipaddress.ip_address(RELAYED.host)
+
+
+# Revoked members
+
+
+def test_a_revoked_members_join_request_is_not_answered() -> None:
+    """Not with another invitation either: who comes back comes with another key."""
+    alone = Alone().start()
+    alone.node.revoke(
+        sign_revocation(key(5).public_key, WALL, NETWORK.signing_key), alone.clock.now
+    )
+    alone.say(Asked(1, 2, key(5).public_key.data, b"whatever"))
+    assert alone.node.drops["join request of a revoked member"] == 1
+    assert alone.server.take(Grant) == []
+
+
+def test_revoking_strikes_the_member_from_the_ledger() -> None:
+    alone = Alone().start()
+    ledger = alone.node.inviter.ledger
+    assert ledger is not None
+    ledger.issued.append(NETWORK.certify(key(2), "n2", 2))
+    alone.say(alone.introduction())
+    assert alone.node.find_peer("n2") is not None
+    alone.node.revoke(ledger.sign_revocation("n2", WALL), alone.clock.now)
+    assert alone.node.find_peer("n2") is None
+    assert [c.name for c in ledger.issued] == ["founder"]
+    # The server says that it is there again; it is no peer of ours any more.
+    alone.say(alone.introduction(serial=2, issued=2))
+    assert alone.node.find_peer("n2") is None
+    assert alone.node.drops["certificate of a revoked member"] == 1
+    alone.run(60)
+
+
+def test_a_ledger_saved_before_the_member_was_struck() -> None:
+    """The process ended between saving the revocation and saving the ledger."""
+    ledger = NETWORK.ledger()
+    ledger.issued.append(NETWORK.certify(key(2), "n2", 2))
+    revocation = ledger.sign_revocation("n2", WALL)
+    config = NodeConfig(
+        NETWORK.founder,
+        NETWORK.identity,
+        NETWORK.certificate,
+        URL,
+        revocations=(revocation.pack(),),
+    )
+    clock = Clock()
+    Node(
+        config,
+        now=clock.now,
+        random_bytes=seeded(1),
+        wall_clock=clock.wall,
+        ledger=ledger,
+    )
+    assert [c.name for c in ledger.issued] == ["founder"]

@@ -70,6 +70,7 @@ def test_like_a_linear_scan(
         for probe in probes:
             address = probe[offset % probe.num_addresses].packed
             assert table.find(address) == scan.find(address)
+            assert table.get(probe) == scan.routes.get(probe)
 
 
 def test_empty() -> None:

@@ -18,6 +18,7 @@ from tunnel.config import LEDGER_FILE, NodeState, pack_ledger, parse_ledger
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.inviter import Inviter
 from tunnel.core.membership import InvitationLedger, invitation_id, join_key, open_join_answer
+from tunnel.core.revocations import Revocations
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.ledger_file import LedgerFile
 from tunnel.errors import OperatorError
@@ -47,7 +48,9 @@ class SlowDirectory(StateDirectory):
 
 def make_inviter(ledger: InvitationLedger | None = None) -> Inviter:
     config = NodeConfig(NETWORK.founder, NETWORK.identity, NETWORK.certificate, URL)
-    return Inviter(config, ledger or NETWORK.ledger(), (), seeded(4), lambda: WALL)
+    revocations = Revocations(NETWORK.identity.key)
+    known = ledger or NETWORK.ledger()
+    return Inviter(config, known, (), revocations, seeded(4), lambda: WALL)
 
 
 def read_ledger(path: Path) -> InvitationLedger:

@@ -32,6 +32,7 @@ from tunnel.core.fresh_sockets import MAX_FRESH
 from tunnel.core.machine import FIRST_STREAM
 from tunnel.core.path import RELAYED
 from tunnel.core.reassembly import Reassembler
+from tunnel.core.revocations import Revocations, sign_revocation
 from tunnel.core.traversal import Traversal
 from tunnel.core.upnp_operations import UpnpResult
 from tunnel.drivers.stream_protocol import WebSocketClient, WebSocketServer
@@ -89,6 +90,7 @@ from tunnel.wire.invitation import (
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import pack_relay, parse_relay
 from tunnel.wire.rendezvous import MAX_SEALED, parse_from_node, parse_from_server
+from tunnel.wire.revocation import parse_revocation
 from tunnel.wire.segment import cut_superpacket, transport_of
 from tunnel.wire.stream import StreamParser, pack_stream
 from tunnel.wire.stun import is_stun, parse_binding_request
@@ -113,6 +115,9 @@ WEBSOCKET_ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
     b"Sec-WebSocket-Accept: "
 )
+SIGNED_REVOCATIONS = [
+    sign_revocation(key(number).public_key, 5.0, NETWORK.signing_key).pack() for number in (2, 3)
+]
 
 
 def _message(parse: Callable[[bytes], Any], data: bytes) -> Any:
@@ -276,6 +281,22 @@ def fuzz_certificate(data: bytes) -> None:
     except (Malformed, AuthenticationFailed):
         return
     assert data in SIGNED
+
+
+def fuzz_revocation(data: bytes) -> None:
+    """Any bytes are a revocation or Malformed; it has one form, and none is kept that the network
+    did not sign."""
+    revocation = _message(parse_revocation, data)
+    if revocation is None:
+        return
+    assert revocation.pack() == data
+    revocations = Revocations(NETWORK.identity.key)
+    try:
+        revocations.add(revocation)
+    except AuthenticationFailed:
+        assert len(revocations) == 0
+        return
+    assert data in SIGNED_REVOCATIONS
 
 
 def fuzz_endpoint(data: bytes) -> None:
@@ -755,6 +776,7 @@ def _valid(name: str) -> list[bytes]:
         "announcement": _of(parse_announcement),
         "candidates": [pack_candidates(CANDIDATES)],
         "certificate": SIGNED,
+        "revocation": SIGNED_REVOCATIONS,
         "endpoint": [pack_endpoint(SERVER), pack_endpoint(Endpoint("2001:db8::1", 7))],
         "ip": [ipv4(b"x" * 8), ipv6(b"x" * 8)],
         "join_messages": [

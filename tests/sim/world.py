@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -34,10 +35,12 @@ from tunnel.core.membership import (
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
 from tunnel.core.rendezvous import RendezvousServer
+from tunnel.core.revocations import sign_revocation
 from tunnel.noise.keys import PrivateKey, SigningKey
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import ServerUrl
+from tunnel.wire.revocation import Revocation
 
 SERVER_PORT = 12345
 SERVER_ADDRESS = "203.0.113.10"
@@ -142,7 +145,12 @@ class World:
         self.hosts[name] = host
         return self.start_node(name)
 
-    def start_node(self, name: str, known_peers: tuple[KnownPeer, ...] = ()) -> Node:
+    def start_node(
+        self,
+        name: str,
+        known_peers: tuple[KnownPeer, ...] = (),
+        revocations: tuple[bytes, ...] = (),
+    ) -> Node:
         """Start it, or start its process anew, with its key and certificate."""
         host = self.hosts[name]
         certificate = self._certificates.get(name) or self._certify(name, host)
@@ -153,6 +161,7 @@ class World:
                 certificate,
                 self._url,
                 known_peers,
+                revocations,
                 may_guess=self._may_guess,
                 may_use_aegis=name not in self.without_aegis,
             ),
@@ -223,6 +232,33 @@ class World:
         )
         self._certificates[name] = sign_certificate(certificate, self._signing_key)
         return self._certificates[name]
+
+    def add_successor(self, name: str, of: str, side: Side = None) -> Node:
+        """A started member that was invited again, later: another key, and the name and the IPv4
+        address of `of`. `name` is what it is called here only."""
+        former = self._certificates[of]
+        key = self._keys[name] = PrivateKey.generate(self.server_host.random_bytes)
+        ula = derive_ula(self._signing_key.verify_key, key.public_key)
+        self._certificates[name] = self.sign(
+            replace(
+                former,
+                key=key.public_key.data,
+                addresses=(former.addresses[0], ula),
+                serial=len(self._certificates) + 1,
+                issued=former.issued + 1,
+            )
+        )
+        return self.add_node(name, side)
+
+    def revocation(self, name: str) -> Revocation:
+        """Of that member, by the network's key."""
+        key = self._keys[name].public_key
+        return sign_revocation(key, self.server_host.wall_clock(), self._signing_key)
+
+    def revoke(self, name: str, at: str) -> None:
+        """As `punchtun revoke NAME` does, at that node."""
+        revocation = self.revocation(name)
+        self.hosts[at].call(lambda node, now: node.revoke(revocation, now))
 
     def found_another_network(self) -> None:
         """The nodes added from now on are strangers to those before. Those must not be restarted

@@ -93,6 +93,14 @@ from tunnel.wire.rendezvous import (
     parse_from_node,
     parse_from_server,
 )
+from tunnel.wire.revocation import (
+    DIGESTS_LENGTH,
+    MOST_LISTED,
+    Revocation,
+    RevocationDigest,
+    RevocationList,
+    parse_revocation,
+)
 
 Parse = Callable[[bytes], Any]
 
@@ -201,6 +209,10 @@ responses = st.builds(
     Response, words(32), words(32), octets(32), octets(16), octets(16), octets(16), words(8)
 )
 
+REVOCATION = Revocation(KEY, 0x0102030405060708, b"S" * 64)
+REVOCATION_HEX = f"01 000000 0807060504030201 {KEY_HEX}" + "53" * 64
+revocations = st.builds(Revocation, octets(32), words(64), octets(64))
+
 KINDS = [
     Kind(
         "initiation",
@@ -250,6 +262,31 @@ KINDS = [
         Announcement(0x01020304, 0x0506, b"certificate", CANDIDATES),
         f"01 04030201 0605000000000000 0b00 6365727469666963617465 {CANDIDATES_HEX}",
         st.builds(Announcement, words(32), words(64), st.binary(max_size=300), candidate_lists),
+    ),
+    Kind(
+        "revocation",
+        parse_revocation,
+        REVOCATION,
+        REVOCATION_HEX,
+        revocations,
+    ),
+    Kind(
+        "revocation digest",
+        parse_check,
+        RevocationDigest(bytes(range(128)), wants_answer=True),
+        "0b 01 0000" + bytes(range(128)).hex(),
+        st.builds(RevocationDigest, octets(DIGESTS_LENGTH), st.booleans()),
+        is_open=True,
+    ),
+    Kind(
+        "revocation list",
+        parse_check,
+        RevocationList((REVOCATION, REVOCATION)),
+        f"0c 02 0000 {REVOCATION_HEX} {REVOCATION_HEX}",
+        st.lists(revocations, min_size=1, max_size=MOST_LISTED).map(
+            lambda listed: RevocationList(tuple(listed))
+        ),
+        is_open=True,
     ),
     Kind(
         "hairpin",
@@ -726,6 +763,7 @@ PARSERS: dict[str, Parse] = {
     "cookie reply": parse_cookie_reply,
     "certificate": parse_certificate,
     "announcement": parse_announcement,
+    "revocation": parse_revocation,
     "check": parse_check,
     "hairpin": parse_hairpin,
     "from node": parse_from_node,

@@ -63,6 +63,12 @@ class Attention(Generic[T]):
             self._heap = sorted(self._planned.values())
         self._tidy()
 
+    def forget(self, one: T) -> None:
+        """It is none of them any more."""
+        self._touched.pop(one, None)
+        self._planned.pop(one, None)
+        self._tidy()
+
     def get_timer(self) -> float | None:
         """The first timer of all, those included that were touched and not looked at yet."""
         first = self._heap[0][0] if self._heap else None

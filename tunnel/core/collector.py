@@ -20,6 +20,7 @@ from tunnel.core.events import (
     SocketsReleased,
     TransportChanged,
 )
+from tunnel.core.expulsion import Expulsion
 from tunnel.core.inbound import Inbound
 from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.nat import NatDiscovery
@@ -48,6 +49,7 @@ class Collector:
         guessing: PortGuessing,
         disclosure: Disclosure,
         witness: Witness,
+        expulsion: Expulsion,
         inbound: Inbound,
         outbound: Outbound,
         drops: Counter[str],
@@ -62,6 +64,7 @@ class Collector:
         self._guessing = guessing
         self._disclosure = disclosure
         self._witness = witness
+        self._expulsion = expulsion
         self._inbound = inbound
         self._outbound = outbound
         self._drops = drops
@@ -74,6 +77,7 @@ class Collector:
     def collect(self, now: float) -> None:
         """Into the outbound's transmits, and `events`."""
         self.events.extend(self._inbound.take_events())
+        self.events.extend(self._expulsion.take_events())
         if self._registration.observed != self._observed:
             self.announce(now)
         for event in self._registration.take_events():
@@ -88,6 +92,7 @@ class Collector:
         looked_at = self._collect_peers(now)
         if self.events:
             self._disclosure.wake(now)
+            self._expulsion.wake(now)
         # First what tells the server where we are: then it relays what follows.
         self._outbound.add(self._registration.datagrams_to_send())
         for peer in looked_at:
@@ -174,6 +179,8 @@ class Collector:
         looked_at: dict[Peer, None] = {}
         while touched := self._peers.attention.take_touched():
             for peer in touched:
+                if peer not in self._peers:
+                    continue  # By what of its frames was under way when it was removed.
                 looked_at[peer] = None
                 self._collect_peer(peer, now)
                 self._guessing.note(peer)

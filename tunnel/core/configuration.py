@@ -33,6 +33,8 @@ class NodeConfig:
     """This node's own."""
     server: ServerUrl
     known_peers: tuple[KnownPeer, ...] = ()
+    revocations: tuple[bytes, ...] = ()
+    """Known from earlier runs, packed; verified again before use."""
     mtu: int = TUNNEL_MTU
     may_rebind: bool = True
     """Whether another local port may be taken when punching keeps failing from this one."""

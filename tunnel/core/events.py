@@ -97,6 +97,18 @@ class PeerGone:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberRevoked:
+    """The network's key has expelled a member, for ever. Keep the revocations."""
+
+    peer: str
+    """Its name; empty if it was not known here."""
+    key: str
+    """Its public key."""
+    is_own: bool = False
+    """It is this node, which is silent from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionEstablished:
     peer: str
     seconds: float
@@ -197,6 +209,7 @@ Event = (
     | PeerIntroduced
     | AddressContested
     | PeerGone
+    | MemberRevoked
     | SessionEstablished
     | PathChanged
     | PathDoubted

@@ -12,6 +12,7 @@ from collections import deque
 from tunnel.core.announcer import Announcer
 from tunnel.core.disclosure import Disclosure
 from tunnel.core.events import Event, PeerGone
+from tunnel.core.expulsion import Expulsion
 from tunnel.core.fresh_sockets import FIRST_FRESH
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.indices import IndexTable
@@ -54,6 +55,7 @@ from tunnel.wire.nature import Nature
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import RELAY, pack_relay, parse_relay
 from tunnel.wire.rendezvous import Echoed
+from tunnel.wire.revocation import RevocationDigest, RevocationList
 from tunnel.wire.train import TRAIN, packet_of, split_bundle
 from tunnel.wire.transport import TRANSPORT, parse_header, parse_place
 
@@ -75,6 +77,7 @@ class Inbound:
         disclosure: Disclosure,
         nat: NatDiscovery,
         witness: Witness,
+        expulsion: Expulsion,
         outbound: Outbound,
     ) -> None:
         self._indices = indices
@@ -88,6 +91,7 @@ class Inbound:
         self._disclosure = disclosure
         self._nat = nat
         self._witness = witness
+        self._expulsion = expulsion
         self._outbound = outbound
         self._events: list[Event] = []
 
@@ -275,6 +279,10 @@ class Inbound:
             self._receive_prediction(check, peer, source, now)
         elif isinstance(check, Nature):
             self._disclosure.receive(check, peer, now)
+        elif isinstance(check, RevocationDigest):
+            self._expulsion.receive_digest(check, peer, now)
+        elif isinstance(check, RevocationList):
+            self._expulsion.receive_list(check, peer, now)
         else:
             self._lose_peer(peer, "it said good-bye")
 
@@ -299,6 +307,7 @@ class Inbound:
             return
         if not is_rekey:
             self._events.append(peer.handshake_event(now))
+            self._expulsion.greet(peer, now)
         guesses = [] if peer.traversal.routes(now) else self._outbound.guess_endpoints(peer)
         for endpoint in guesses:
             peer.traversal.add_candidate(Candidate(CandidateKind.HOST, endpoint))

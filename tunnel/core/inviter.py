@@ -10,7 +10,8 @@ from tunnel.core.events import InvitationRedeemed
 from tunnel.core.machine import RandomBytes, WallClock
 from tunnel.core.membership import DEFAULT_EXPIRY, InvitationLedger
 from tunnel.core.peer import Peer
-from tunnel.errors import Malformed
+from tunnel.core.revocations import Revocations
+from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.invitation import JoinStatus, JoinString, parse_join_request
 from tunnel.wire.rendezvous import Asked, Grant
@@ -24,6 +25,7 @@ class Inviter:
         config: NodeConfig,
         ledger: InvitationLedger | None,
         peers: Iterable[Peer],
+        revocations: Revocations,
         random_bytes: RandomBytes,
         wall_clock: WallClock,
     ) -> None:
@@ -34,6 +36,7 @@ class Inviter:
         """The revision that is on disk; a ledger that was read from there has none higher."""
         self._config = config
         self._peers = peers
+        self._revocations = revocations
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
         self._pending: dict[bytes, tuple[int, Grant]] = {}
@@ -62,6 +65,12 @@ class Inviter:
         own = self._config.static.public_key.data
         return JoinString(own, invitation.token, self._config.server)
 
+    def strike_revoked(self) -> None:
+        """From the ledger, all that are revoked; it must be saved before that is relied upon. There
+        may be some that it does not know of, if it comes from a backup, or another has revoked."""
+        if self.ledger is not None:
+            self.revision += self.ledger.strike({each.key for each in self._revocations})
+
     def receive(self, message: Asked) -> InvitationRedeemed | None:
         """Redeem. With an event to report, the answer waits until the ledger is saved; a refusal,
         or an answer that only repeats what is saved, changes nothing and may go at once.
@@ -70,6 +79,8 @@ class Inviter:
         """
         if self.ledger is None:
             raise Malformed("join request to a node that cannot invite")
+        if message.joiner in self._revocations:
+            raise AuthenticationFailed("join request of a revoked member")
         request = parse_join_request(message.sealed)
         self._learn(self.ledger)
         answer, made = self.ledger.redeem(
@@ -86,8 +97,10 @@ class Inviter:
         return InvitationRedeemed(made.name if made else "")
 
     def _learn(self, ledger: InvitationLedger) -> None:
-        """Whom other inviters have let in: their names and addresses are given to nobody else."""
+        """Whom other inviters have let in: their names and addresses are given to nobody else; and
+        whom they have expelled."""
         ledger.learn([peer.certificate for peer in self._peers])
+        self.strike_revoked()
 
     def take_ready(self) -> list[Grant]:
         """Answers that wait for nothing."""

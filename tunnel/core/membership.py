@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tunnel.core.machine import RandomBytes
+from tunnel.core.revocations import sign_revocation
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey, SigningKey, VerifyKey
 from tunnel.noise.primitives import constant_time_equal
@@ -36,6 +38,7 @@ from tunnel.wire.invitation import (
     parse_wish,
 )
 from tunnel.wire.rendezvous import NETWORK_TAG_LENGTH
+from tunnel.wire.revocation import Revocation
 
 DEFAULT_EXPIRY = 24 * 3600
 """Of an invitation, in seconds."""
@@ -179,6 +182,13 @@ class Invitation(Confidential):
         """Admit nobody any more; who was admitted may still ask again."""
         self.addresses = self.addresses[: len(self.redeemed)]
 
+    def strike(self, revoked: AbstractSet[bytes]) -> None:
+        """Forget those that it has admitted and are revoked, and admit nobody in their place: the
+        join string was on their machines."""
+        if not revoked.isdisjoint(self.redeemed):
+            self.redeemed = {k: name for k, name in self.redeemed.items() if k not in revoked}
+            self.end()
+
 
 def first_address(inviter: bytes) -> int:
     """From which number on the inviter of this key gives addresses away; the founder begins at the
@@ -205,6 +215,7 @@ class InvitationLedger:
         static: PrivateKey,
         issued: Iterable[Certificate],
         invitations: Iterable[Invitation] = (),
+        struck: Iterable[Certificate] = (),
     ) -> None:
         self._identity = identity
         self._signing_key = signing_key
@@ -212,6 +223,8 @@ class InvitationLedger:
         self.issued = list(issued)
         """Own certificate first."""
         self.invitations = list(invitations)
+        self.struck = list(struck)
+        """Certificates of those that are revoked."""
 
     @property
     def prefix(self) -> ipaddress.IPv4Network:
@@ -238,7 +251,7 @@ class InvitationLedger:
 
     def learn(self, certificates: Iterable[Certificate]) -> bool:
         """Note what other inviters have issued; the caller has verified it. Whether any is new."""
-        known = set(self.issued)
+        known = {*self.issued, *self.struck}
         new = [certificate for certificate in certificates if certificate not in known]
         self.issued += new
         return bool(new)
@@ -376,6 +389,45 @@ class InvitationLedger:
             number += 1
         return f"{invitation.name}-{number}"
 
+    # Revoking
+
+    def sign_revocation(self, name: str, wall_time: float) -> Revocation:
+        """Of the member of that name. Changes nothing: see `strike`. Raises UsageError: there is
+        no such member, or it is this node."""
+        found = next((c for c in self.issued if c.name == name), None)
+        if found is None:
+            known = ", ".join(sorted(c.name for c in self.issued[1:])) or "nobody"
+            raise UsageError(f"no member is called '{name}'; known here: {known}")
+        if found.key == self.issued[0].key:
+            raise UsageError(
+                f"'{name}' is this machine itself, which holds the network's key: it cannot revoke "
+                "itself. To end the network, remove punchtun from all of its machines"
+            )
+        return sign_revocation(PublicKey(found.key), wall_time, self._signing_key)
+
+    def withdraw(self, name: str) -> bool:
+        """What is unused of the invitation of that name; whether there was any."""
+        withdrawn = [i for i in self.invitations if i.name == name and not i.is_used_up]
+        for invitation in withdrawn:
+            invitation.end()
+        self._drop_empty()
+        return bool(withdrawn)
+
+    def strike(self, revoked: AbstractSet[bytes]) -> bool:
+        """Those with revoked keys, and what they were invited with: their names and addresses may
+        be given away again, and the same key is not certified once more. Whether there were any."""
+        others = self.issued[1:]
+        struck = [c for c in others if c.key in revoked]
+        self.struck += struck
+        self.issued[1:] = [c for c in others if c.key not in revoked]
+        for invitation in self.invitations:
+            invitation.strike(revoked)
+        self._drop_empty()
+        return bool(struck)
+
+    def _drop_empty(self) -> None:
+        self.invitations = [i for i in self.invitations if i.uses]
+
     def _certify(
         self, invitation: Invitation, name: str, joiner: PublicKey, wall_time: float
     ) -> Certificate:
@@ -398,7 +450,7 @@ class InvitationLedger:
             key=joiner.data,
             name=name,
             addresses=addresses,
-            serial=1 + max(c.serial for c in self.issued),
+            serial=1 + max(c.serial for c in (*self.issued, *self.struck)),
             issued=issue_time(wall_time, self.issued),
         )
         return sign_certificate(certificate, self._signing_key)

@@ -22,6 +22,7 @@ from tunnel.core.events import (
     Event,
     RebindWanted,
 )
+from tunnel.core.expulsion import Expulsion
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.inbound import Inbound
 from tunnel.core.indices import IndexTable
@@ -38,6 +39,7 @@ from tunnel.core.peer_table import PeerTable
 from tunnel.core.port_guessing import PortGuessing
 from tunnel.core.rebind import RebindPolicy
 from tunnel.core.registration import Registration
+from tunnel.core.revocations import Revocations
 from tunnel.core.server_session import ServerSession
 from tunnel.core.session import Session
 from tunnel.core.status import describe_node
@@ -52,6 +54,7 @@ from tunnel.wire.check import (
 )
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.packet import parse_ip_header
+from tunnel.wire.revocation import Revocation, parse_revocation
 
 
 class Node:
@@ -65,6 +68,7 @@ class Node:
         ledger: InvitationLedger | None = None,
     ) -> None:
         self.config = config
+        self.revocations = Revocations(config.identity.key)
         self.drops: Counter[str] = Counter()
         """Reason → datagrams and packets dropped for it."""
         indices: IndexTable[Session] = IndexTable(random_bytes)
@@ -82,13 +86,16 @@ class Node:
             static=config.static,
             identity=config.identity,
             certificate=config.certificate,
+            revocations=self.revocations,
             indices=indices,
             random_bytes=random_bytes,
             wall_clock=wall_clock,
             interface_mtu=config.mtu,
             may_use_aegis=config.may_use_aegis,
         )
-        self.inviter = Inviter(config, ledger, self.peers, random_bytes, wall_clock)
+        self.inviter = Inviter(
+            config, ledger, self.peers, self.revocations, random_bytes, wall_clock
+        )
         self._announcer = Announcer(config, random_bytes, wall_clock)
         own_key = config.certificate.key
         introductions = IntroductionReceiver(
@@ -104,6 +111,14 @@ class Node:
         self._rebind_policy = RebindPolicy()
         self._outbound = Outbound(self.registration, self._announcer)
         self._witness = Witness(self.peers, self._announcer)
+        self._expulsion = Expulsion(
+            config.certificate,
+            self.revocations,
+            self.peers,
+            self.registration,
+            self.guessing,
+            self._outbound,
+        )
         self._inbound = Inbound(
             indices=indices,
             handshakes=HandshakeReceiver(PUNCHTUN, config.static, random_bytes),
@@ -116,6 +131,7 @@ class Node:
             disclosure=self.disclosure,
             nat=self.nat,
             witness=self._witness,
+            expulsion=self._expulsion,
             outbound=self._outbound,
         )
         self.departures = Departures(self.peers, self._outbound)
@@ -129,11 +145,21 @@ class Node:
             guessing=self.guessing,
             disclosure=self.disclosure,
             witness=self._witness,
+            expulsion=self._expulsion,
             inbound=self._inbound,
             outbound=self._outbound,
             drops=self.drops,
         )
-        for known in config.known_peers:
+        for packed in config.revocations:
+            try:
+                self._expulsion.recall(parse_revocation(packed))
+            except (Malformed, AuthenticationFailed) as error:
+                self.drops[f"remembered revocation: {error}"] += 1
+        self._collector.events.extend(self._expulsion.take_events())
+        self._is_silent = self._expulsion.is_expelled
+        """Whether nothing is sent any more: we are revoked, and have said good-bye."""
+        self.inviter.strike_revoked()
+        for known in () if self._is_silent else config.known_peers:
             try:
                 self.peers.remember(known.certificate, known.endpoints)
             except (Malformed, AuthenticationFailed) as error:
@@ -211,6 +237,18 @@ class Node:
             self.registration.send(grant, now)
         self._collect(now)
 
+    def revoke(self, revocation: Revocation, now: float) -> None:
+        """Expel that member, and tell everybody. The revocation is safe on disk already; then the
+        ledger is to be saved. Raises AuthenticationFailed."""
+        self._expulsion.carry_out(revocation, now)
+        self.inviter.strike_revoked()
+        self._collect(now)
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether this node is a member no more; it is silent then."""
+        return self._expulsion.is_expelled
+
     def ping(self, name: str, now: float) -> int | None:
         """An echo to the peer of that name by the way traffic takes now. Its transaction, which a
         PingAnswered event will carry; None if there is no way."""
@@ -251,7 +289,8 @@ class Node:
         self._collect(now)
 
     def take_openings(self) -> list[Opening]:
-        return self.registration.transport.take_openings()
+        openings = self.registration.transport.take_openings()
+        return [] if self._is_silent else openings
 
     def take_closings(self) -> list[int]:
         return self.registration.transport.take_closings()
@@ -290,6 +329,9 @@ class Node:
         """The IP packets that were in them. Never raises for what a remote sent."""
         packets: list[bytes] = []
         for datagram in datagrams:
+            if self._expulsion.is_expelled:
+                self.drops["this node is revoked"] += 1
+                continue
             try:
                 self._inbound.receive(datagram, source, now, packets, local)
             except (Malformed, AuthenticationFailed) as error:
@@ -331,10 +373,15 @@ class Node:
     # The clock
 
     def get_timer(self) -> float | None:
+        if self._is_silent:
+            return None
         parts = (self.registration, self.lifetime, self.nat, self.guessing, self.disclosure)
-        return earliest((self.peers.attention.get_timer(), *(part.get_timer() for part in parts)))
+        times = [part.get_timer() for part in (*parts, self._expulsion)]
+        return earliest((self.peers.attention.get_timer(), *times))
 
     def handle_timer(self, now: float) -> None:
+        if self._is_silent:
+            return
         self.registration.handle_timer(now)
         self.lifetime.handle_timer(now)
         self.nat.handle_timer(now)
@@ -344,6 +391,7 @@ class Node:
             self.guessing.note(peer)
         self.guessing.handle_timer(self.peers, now)
         self.disclosure.handle_timer(self.peers, now)
+        self._expulsion.handle_timer(now)
         may_rebind = self.config.may_rebind and self.registration.is_connected
         may_rebind = may_rebind and not self.registration.is_udp_blocked
         if may_rebind and self._rebind_policy.is_due(due, self.peers, now):
@@ -362,7 +410,12 @@ class Node:
 
     def _collect(self, now: float) -> None:
         """To be called at the end of every input."""
+        if self._is_silent:
+            self.registration.datagrams_to_send()  # What commands still asked for.
+            return
         self._collector.collect(now)
+        # With the words of farewell collected, those were the last.
+        self._is_silent = self._expulsion.is_expelled
 
     def status(self, now: float) -> dict[str, Any]:
         """A snapshot for people and programs; the format of ``punchtun status --json``."""
@@ -374,6 +427,7 @@ class Node:
             [(peer, self.diagnose(peer, now)) for peer in self.peers],
             self.drops,
             now,
+            self.revocations,
         )
 
     def diagnose(self, peer: Peer, now: float) -> Diagnosis | None:

@@ -167,6 +167,15 @@ class Peer:
         self.traversal.forget_paths()
         self.has_keys = False
 
+    def retire(self) -> None:
+        """It is a member no more."""
+        self.forget_keys()
+        self.session.retire()
+        self.staged.clear()
+        self.recent.clear()
+        self.is_online = False
+        self._initiate_at = self._punch_at = None
+
     def admit_again(self, admit: Callable[[Sequence[Candidate]], Sequence[Candidate]]) -> bool:
         """From here other candidates of it may be worth a check than before; whether some are."""
         self.touch()

@@ -13,6 +13,7 @@ from tunnel.core.indices import IndexTable
 from tunnel.core.machine import RandomBytes, WallClock
 from tunnel.core.membership import NetworkIdentity, seniority
 from tunnel.core.peer import Peer
+from tunnel.core.revocations import Revocations
 from tunnel.core.routes import RoutingTable, host_network
 from tunnel.core.session import Session
 from tunnel.errors import AuthenticationFailed
@@ -30,6 +31,7 @@ class PeerTable:
         static: PrivateKey,
         identity: NetworkIdentity,
         certificate: Certificate,
+        revocations: Revocations,
         indices: IndexTable[Session],
         random_bytes: RandomBytes,
         wall_clock: WallClock,
@@ -42,6 +44,7 @@ class PeerTable:
         self._static = static
         self._identity = identity
         self._certificate = certificate
+        self._revocations = revocations
         self._indices = indices
         self._random_bytes = random_bytes
         self._wall_clock = wall_clock
@@ -61,6 +64,9 @@ class PeerTable:
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+    def __contains__(self, peer: Peer) -> bool:
+        return self._by_session.get(peer.session) is peer
 
     def touch_all(self) -> list[Peer]:
         """Every peer, all of them touched: for what is done to all, which is rare."""
@@ -129,9 +135,12 @@ class PeerTable:
     def remember(self, packed: bytes, endpoints: Sequence[Endpoint]) -> Peer:
         """The peer of this certificate. It is touched.
 
-        Raises Malformed, or AuthenticationFailed: not of this network, expired, or our own.
+        Raises Malformed, or AuthenticationFailed: not of this network, expired, revoked, or our
+        own.
         """
         certificate = self._identity.verify(packed, self._wall_clock())
+        if certificate.key in self._revocations:
+            raise AuthenticationFailed("certificate of a revoked member")
         if certificate.key == self._static.public_key.data:
             raise AuthenticationFailed("our own certificate")
         peer = self.get(certificate.key)
@@ -173,6 +182,20 @@ class PeerTable:
         self._route(peer)
         self._events.append(PeersChanged())
         return peer
+
+    def remove(self, peer: Peer) -> None:
+        """It is a member no more: nobody finds it, nothing is begun with it, and what others
+        contested with it is theirs."""
+        peer.retire()
+        self.set_channel(peer, 0)
+        self.routes.remove_target(peer)
+        del self._by_key[peer.key.data]
+        del self._by_session[peer.session]
+        self.attention.forget(peer)
+        self._told = {c for c in self._told if peer.name not in (c.holder, c.other)}
+        for other in self:
+            self._route(other)
+        self._events.append(PeersChanged())
 
     def _route(self, peer: Peer) -> None:
         """What its certificate says, but for what an older certificate gives to another."""

@@ -131,6 +131,13 @@ class PortGuessing:
         self._pairs.reset()
         self.entry_lifetime.restart()
 
+    def forget(self, peer: Peer, now: float) -> None:
+        """It is a member no more."""
+        if self._attempt is not None and self._attempt.peer is peer:
+            self._finish(self._attempt, now)
+        self._messages = [message for message in self._messages if message.to is not peer]
+        self._pairs.forget(peer)
+
     def measure(self, now: float) -> None:
         """Find out how long an entry lasts, if that is not known and the server is there."""
         if self.may_guess and self.entry_lifetime.state is EntryState.UNKNOWN:

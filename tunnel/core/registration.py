@@ -226,7 +226,9 @@ class Registration:
         return self.state is not RegistrationState.UNREACHABLE and self.link.send(message, now)
 
     def close(self, now: float) -> None:
+        """Say good-bye; nothing more is to be asked of this."""
         self.send(Leave(), now)
+        self.state = RegistrationState.UNREACHABLE
 
     # From the network
 

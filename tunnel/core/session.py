@@ -197,6 +197,12 @@ class Session:
         self._abandon()
         self._drop_all()
 
+    def retire(self) -> None:
+        """Forget all keys, and begin no handshake any more."""
+        self.close()
+        self._outbox.clear()
+        self._may_initiate = False
+
     # From the network
 
     def receive_initiation(self, received: ReceivedInitiation, now: float) -> bytes | None:

@@ -13,6 +13,8 @@ from tunnel.core.path import RELAYED, Path
 from tunnel.core.peer import Peer
 from tunnel.core.refusals import StandingRefusal
 from tunnel.core.registration import Registration
+from tunnel.core.revocations import Revocations
+from tunnel.noise.keys import PublicKey
 
 
 def describe_node(
@@ -23,6 +25,7 @@ def describe_node(
     peers: Iterable[tuple[Peer, Diagnosis | None]],
     drops: Mapping[str, int],
     now: float,
+    revocations: Revocations,
 ) -> dict[str, Any]:
     own = config.certificate
     ipv4 = [i for i in own.addresses if i.version == 4]
@@ -36,10 +39,15 @@ def describe_node(
             "mtu": config.mtu,
             "version": config.version,
             "has_fixed_port": not config.may_rebind,
+            "is_revoked": own.key in revocations,
         },
         "network": {
             "id": config.identity.id,
             "cidr": str(ipv4[0].network) if ipv4 else None,
+            "revoked": [
+                {"public_key": str(PublicKey(one.key)), "revoked": one.revoked}
+                for one in revocations
+            ],
         },
         "server": {
             "url": config.server.location,

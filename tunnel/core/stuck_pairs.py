@@ -38,6 +38,11 @@ class StuckPairs:
         """Something has happened to that peer: whether the pair is stuck is to be seen."""
         self._noted[peer.key.data] = peer
 
+    def forget(self, peer: Peer) -> None:
+        """It is a member no more."""
+        for table in (self._records, self._noted, self._stuck):
+            table.pop(peer.key.data, None)
+
     def reset(self) -> None:
         """What was tried means nothing any more."""
         self._records.clear()

@@ -37,6 +37,14 @@ def narrate(event: core.Event) -> str:
             )
         case core.PeerGone(peer=peer, reason=reason):
             return f"{peer} is gone: {reason}"
+        case core.MemberRevoked(is_own=True):
+            return (
+                "this machine has been revoked: it is no longer a member of its network, and is "
+                "silent from now on. To come back it needs a new invitation: stop it, and "
+                "`punchtun up 'punchtun-join:…'`"
+            )
+        case core.MemberRevoked(peer=peer, key=key):
+            return f"{peer or key} has been revoked: it is no longer a member of the network"
         case core.SessionEstablished(peer=peer):
             return f"{peer}: keys agreed"
         case core.PathChanged(peer=peer, before=before, after=after, cause=cause):

@@ -16,6 +16,7 @@ check. An empty payload is a keep-alive.
     prediction  | 9 | phase | kind | wish | attempt (4) | sockets (2) | start (2)
                 | first endpoint (18) | last port (2) |
     nature      | 10 | see ``nature.py`` |
+    revocations | 11, 12 | see ``revocation.py`` |
 
 A pong carries a transaction of its own (`reply`); the confirm echoes it. So three messages prove
 the path to both ends. `observed` is where the ping came from, :: and port 0 when it was relayed.
@@ -40,6 +41,14 @@ from tunnel.errors import Malformed
 from tunnel.wire.candidate import Candidate, pack_candidates, parse_candidates
 from tunnel.wire.endpoint import ENDPOINT_LENGTH, Endpoint, pack_endpoint, unpack_endpoint
 from tunnel.wire.nature import NATURE, Nature, parse_nature
+from tunnel.wire.revocation import (
+    REVOCATION_DIGEST,
+    REVOCATION_LIST,
+    RevocationDigest,
+    RevocationList,
+    parse_revocation_digest,
+    parse_revocation_list,
+)
 
 PING = 1
 PONG = 2
@@ -195,7 +204,20 @@ def is_padded_ping(payload: bytes) -> bool:
     return len(payload) > _TRANSACTION.size and payload[0] == PING
 
 
-Check = Ping | Pong | Confirm | CallMe | GoodBye | Missing | Where | Seen | Prediction | Nature
+Check = (
+    Ping
+    | Pong
+    | Confirm
+    | CallMe
+    | GoodBye
+    | Missing
+    | Where
+    | Seen
+    | Prediction
+    | Nature
+    | RevocationDigest
+    | RevocationList
+)
 
 
 def parse_check(payload: bytes) -> Check:
@@ -218,6 +240,10 @@ def parse_check(payload: bytes) -> Check:
         return _parse_prediction(payload)
     if kind == NATURE:
         return parse_nature(payload)
+    if kind == REVOCATION_DIGEST:
+        return parse_revocation_digest(payload)
+    if kind == REVOCATION_LIST:
+        return parse_revocation_list(payload)
     if kind == CALL_ME:
         _, _, start = _CALL_ME.unpack_from(payload)
         return CallMe(start, parse_candidates(payload[_CALL_ME.size :]))
