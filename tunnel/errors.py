@@ -26,6 +26,13 @@ class UsageError(OperatorError):
     exit_code = 2
 
 
+class RevokedError(OperatorError):
+    """This machine is a member no more. The code is that of what does not mend itself: whoever
+    restarts us is to stop."""
+
+    exit_code = 2
+
+
 class PeerUnavailable(OperatorError):
     """The peer named is unknown or offline."""
 

@@ -72,6 +72,7 @@ def test_a_join_string_on_standard_input_is_read_and_judged(user: User) -> None:
         ["ping"],
         ["invite"],
         ["invite", "pi", "--uses", "0"],
+        ["revoke"],
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_shows_the_usage(user: User, arguments: list[str]) -> None:
@@ -97,6 +98,7 @@ def test_wrong_usage_is_exit_code_2_and_shows_the_usage(user: User, arguments: l
         ["doctor", "pi"],
         ["doctor", "--drill"],
         ["invite", "pi"],
+        ["revoke", "pi"],
     ],
 )
 def test_without_a_running_node(user: User, arguments: list[str]) -> None:
@@ -270,7 +272,8 @@ def test_a_key_file_of_another_user(user: User) -> None:
 
 def test_help_and_version(user: User) -> None:
     text = user.run("--help").stdout
-    for command in ("up", "down", "invite", "status", "peers", "ping", "wait", "events", "server"):
+    names = "up down invite revoke status peers ping wait events server"
+    for command in names.split():
         assert f"\n  {command} " in text
         shown = user.run(command, "--help")
         assert shown.code == 0

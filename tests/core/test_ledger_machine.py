@@ -28,6 +28,8 @@ class Promise:
     name: str
     uses: int
     expires: float
+    is_numbered: bool
+    """Its machines are: it was for several."""
     is_known: bool = True
     certificates: dict[int, bytes] = field(default_factory=dict)
     """Joiner → what it was given."""
@@ -66,7 +68,7 @@ class Ledgers(RuleBasedStateMachine):
         for promise in self.promises.values():
             if promise.name == name or promise.expires <= self.now:
                 promise.end()
-        self.promises[invitation.token] = Promise(name, uses, invitation.expires)
+        self.promises[invitation.token] = Promise(name, uses, invitation.expires, uses > 1)
         return invitation.token
 
     @rule(token=tokens, number=st.sampled_from(JOINERS))
@@ -105,7 +107,7 @@ class Ledgers(RuleBasedStateMachine):
         assert certificate.key == joiner.public_key.data
         if certificate.name != promise.name:
             assert certificate.name.startswith(promise.name + "-")
-            assert promise.uses > 1
+            assert promise.is_numbered
         assert given in (None, opened.certificate), "the same to who asks again"
         promise.certificates[number] = opened.certificate
 

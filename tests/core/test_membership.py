@@ -694,18 +694,19 @@ def test_a_revocation_is_of_the_members_key_and_changes_nothing_yet() -> None:
 
 def test_name_and_address_are_given_away_again_and_the_serial_grows() -> None:
     ledger, invitation = with_pi()
+    address = invitation.addresses[0]
     serial = ledger.issued[-1].serial
     revocation = ledger.sign_revocation("pi", WALL)
     with pytest.raises(UsageError, match="exists already"):
         invite(ledger)
     ledger.strike({revocation.key})
     assert [c.name for c in ledger.issued] == ["founder"]
-    again = ledger.invite("pi", WALL, seeded(12), invitation.address.ip)
+    again = ledger.invite("pi", WALL, seeded(12), address.ip)
     answer, consumed = redeem(reload(ledger), again.token, key(6))
     assert consumed is not None
     certificate = certificate_in(answer)
     assert certificate.name == "pi"
-    assert certificate.addresses[0] == invitation.address
+    assert certificate.addresses[0] == address
     assert certificate.serial > serial
 
 
@@ -745,6 +746,31 @@ def test_an_invitation_is_withdrawn() -> None:
     assert not ledger.withdraw("nas")
     assert redeem(ledger, token, key(6)) == (JoinStatus.UNKNOWN, None)
     assert [c.name for c in ledger.issued] == ["founder", "pi"]
+
+
+def test_who_is_revoked_takes_the_rest_of_its_join_string_along() -> None:
+    """It was on that machine. The others that came with it stay, and may ask again."""
+    ledger = NETWORK.ledger()
+    token = ledger.invite("cam", WALL, seeded(12), uses=3).token
+    first, second = (redeem(ledger, token, key(number))[0] for number in (5, 6))
+    ledger.strike({key(5).public_key.data})
+    assert [c.name for c in ledger.issued] == ["founder", "cam-2"]
+    restored = reload(ledger)
+    assert redeem(restored, token, key(7)) == (JoinStatus.USED, None)
+    assert redeem(restored, token, key(6)) == (second, None)
+    assert certificate_in(first).name == "cam-1"
+    ledger.strike({key(6).public_key.data})
+    assert not ledger.invitations
+
+
+def test_the_rest_of_an_invitation_is_withdrawn() -> None:
+    ledger = NETWORK.ledger()
+    token = ledger.invite("cam", WALL, seeded(12), uses=3).token
+    admission, _ = redeem(ledger, token, key(5))
+    assert ledger.withdraw("cam")
+    assert not ledger.withdraw("cam")
+    assert redeem(ledger, token, key(6)) == (JoinStatus.USED, None)
+    assert redeem(ledger, token, key(5)) == (admission, None)
 
 
 def test_signing_key_of_another_network_signs_nothing_valid() -> None:

@@ -25,7 +25,7 @@ from tunnel.core.membership import (
     sign_certificate,
 )
 from tunnel.core.node import Node
-from tunnel.errors import OperatorError
+from tunnel.errors import OperatorError, UsageError
 from tunnel.noise.keys import PrivateKey
 from tunnel.noise.sealing import seal_blob
 from tunnel.wire.certificate import Certificate
@@ -278,3 +278,61 @@ def test_a_member_that_became_an_inviter_asks_again() -> None:
     inviter = sign_certificate(replace(certificate, serial=9, may_invite=True), NETWORK.signing_key)
     ledger.learn([inviter])
     assert redeem(ledger, key(9)) == inviter
+
+
+# Whom an inviter revokes
+
+
+def test_of_two_members_of_one_name_the_key_says_who_is_revoked() -> None:
+    """Two inviters that knew nothing of each other have given it away."""
+    ledger = NETWORK.ledger()
+    twins = (certify(2, 7, "pi"), certify(3, 8, "pi"))
+    founder = node(NETWORK.founder, NETWORK.certificate, *twins, ledger=ledger)
+    keys = [str(key(number).public_key) for number in (2, 3)]
+    with pytest.raises(UsageError, match="several members are called 'pi'") as failure:
+        founder.inviter.sign_revocation("pi")
+    assert all(each in str(failure.value) for each in keys)
+    revocation = founder.inviter.sign_revocation(keys[1])
+    assert revocation.key == key(3).public_key.data
+    founder.revoke(revocation, 1000.0)
+    assert founder.inviter.sign_revocation("pi").key == key(2).public_key.data
+    assert [certificate.name for certificate in ledger.struck] == ["pi"]
+
+
+def test_a_member_that_has_two_certificates_is_one_member() -> None:
+    ledger = NETWORK.ledger()
+    inviter = sign_certificate(replace(OLD, serial=99, may_invite=True), NETWORK.signing_key)
+    ledger.learn([OLD, inviter])
+    assert ledger.sign_revocation("n2", WALL).key == OLD.key
+
+
+def test_whom_another_inviter_let_in_is_revoked_here() -> None:
+    """Its certificate is known of the peer, and the ledger lets nobody have it again."""
+    ledger = NETWORK.ledger()
+    founder = node(NETWORK.founder, NETWORK.certificate, certify(2, 2), ledger=ledger)
+    before = founder.inviter.revision
+    founder.revoke(founder.inviter.sign_revocation("n2"), 1000.0)
+    assert founder.inviter.revision > before, "it must be saved"
+    assert ledger.issued == [NETWORK.certificate]
+    # From a backup, or from a list of peers that was saved before.
+    assert not ledger.learn([certify(2, 2)])
+    founder.inviter.invite("n2", ipaddress.IPv4Address("10.9.0.2"))
+
+
+def test_the_ledger_of_an_inviter_that_is_revoked_is_whole() -> None:
+    """Its own certificate stays in it: the ledger would be damaged without."""
+    ledger = second_ledger()
+    own = ledger.issued[0]
+    assert not ledger.strike({own.key})
+    assert ledger.issued[0] == own
+
+
+def test_who_is_invited_again_is_no_older_than_who_was_revoked() -> None:
+    """That one does not count: not its age, nor its name and address."""
+    ledger = NETWORK.ledger()
+    ledger.learn([certify(2, 2, "pi", issued=WALL + 500, serial=70)])
+    ledger.strike({key(2).public_key.data})
+    ledger.invite("pi", WALL, seeded(1), ipaddress.IPv4Address("10.9.0.2"))
+    certificate = redeem(ledger, key(9))
+    assert isinstance(certificate, Certificate)
+    assert (certificate.issued, certificate.serial) == (WALL, 71)

@@ -1,4 +1,4 @@
-"""``punchtun up``, ``down``, ``invite``."""
+"""``punchtun up``, ``down``, ``invite``, ``revoke``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -155,6 +156,39 @@ def invite(
         names = f"{name}-1, {name}-2, … unless they say --name"
         click.echo(f"punchtun: good for {uses} machines, to be called {names}", err=True)
     click.echo(json.dumps(answer) if as_json else answer["join"])
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+@state_dir
+def revoke(name: str, as_json: bool, state_dir: str | None) -> None:
+    """Expel the member NAME, for ever; on a machine that may invite.
+
+    Members that are online hear of it at once, the others from any member they meet. Its name and
+    address may then be given to another machine. An invitation that has not been used is withdrawn.
+    """
+    import json
+
+    from tunnel.drivers.control import request
+    from tunnel.drivers.places import node_places
+
+    body = {"command": "revoke", "name": name}
+    answer = next(request(node_places(state_dir).control, body, timeout=10.0))
+    click.echo(format_revoked(answer), err=True)
+    if as_json:
+        click.echo(json.dumps(answer))
+
+
+def format_revoked(answer: dict[str, Any]) -> str:
+    name, told = answer["name"], answer["told"]
+    if answer["public_key"] is None:
+        return f"punchtun: the invitation for {name} is withdrawn"
+    who = f"told {', '.join(told)}" if told else "nobody is online to be told"
+    return (
+        f"punchtun: {name} is revoked; {who}. Members that are offline hear of it from any other "
+        "they meet"
+    )
 
 
 def parse_duration(text: str) -> float:

@@ -102,7 +102,9 @@ def events(peer: str | None, follow: bool, as_json: bool, state_dir: str | None)
 def format_status(status: dict[str, Any]) -> str:
     node, server, nat = status["node"], status["server"], status["nat"]
     rtt = "" if server["rtt_ms"] is None else f", {server['rtt_ms']:.1f} ms"
-    lines = [
+    revoked = "this machine has been REVOKED: it is a member of its network no more"
+    lines = [revoked] if node["is_revoked"] else []
+    lines += [
         f"{node['name']}  {', '.join(node['addresses'])}  on {node['interface']}",
         f"network {status['network']['id']}  {status['network']['cidr']}",
         f"server {server['url']}  {server['state']}{rtt}",

@@ -15,6 +15,7 @@ from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.invitation import JoinStatus, JoinString, parse_join_request
 from tunnel.wire.rendezvous import Asked, Grant
+from tunnel.wire.revocation import Revocation
 
 
 class Inviter:
@@ -64,6 +65,21 @@ class Inviter:
         self.revision += 1
         own = self._config.static.public_key.data
         return JoinString(own, invitation.token, self._config.server)
+
+    def sign_revocation(self, name: str) -> Revocation:
+        """Of the member of that name or key. Changes nothing. Raises UsageError: it is nobody's, or
+        of several; ValueError if this node may not revoke."""
+        if self.ledger is None:
+            raise ValueError("this node holds no signing key")
+        self._learn(self.ledger)
+        return self.ledger.sign_revocation(name, self._wall_clock())
+
+    def withdraw(self, name: str) -> bool:
+        """The invitation that nobody has used, and whether there was one; then the ledger must be
+        saved."""
+        has_withdrawn = self.ledger is not None and self.ledger.withdraw(name)
+        self.revision += has_withdrawn
+        return has_withdrawn
 
     def strike_revoked(self) -> None:
         """From the ledger, all that are revoked; it must be saved before that is relied upon. There

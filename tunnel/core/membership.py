@@ -319,7 +319,7 @@ class InvitationLedger:
         if uses > 1:
             if not is_valid_name(f"{name}-{MAX_USES}"):
                 raise UsageError(f"'{name}' is too long to be numbered: use at most 58 characters")
-        elif name in (certificate.name for certificate in self.issued):
+        elif self.has_member(name):
             raise UsageError(f"a member named '{name}' exists already; choose another name")
 
     def redeem(
@@ -392,18 +392,25 @@ class InvitationLedger:
     # Revoking
 
     def sign_revocation(self, name: str, wall_time: float) -> Revocation:
-        """Of the member of that name. Changes nothing: see `strike`. Raises UsageError: there is
-        no such member, or it is this node."""
-        found = next((c for c in self.issued if c.name == name), None)
-        if found is None:
-            known = ", ".join(sorted(c.name for c in self.issued[1:])) or "nobody"
+        """Of the member of that name or key. Changes nothing: see `strike`. Raises UsageError:
+        there is none, or several, or it is this node."""
+        found = {c.key for c in self.issued if name in (c.name, str(PublicKey(c.key)))}
+        if not found:
+            known = ", ".join(sorted({c.name for c in self.issued[1:]})) or "nobody"
             raise UsageError(f"no member is called '{name}'; known here: {known}")
-        if found.key == self.issued[0].key:
+        if len(found) > 1:
+            keys = " or ".join(f"`punchtun revoke -- {PublicKey(key)}`" for key in sorted(found))
+            raise UsageError(f"several members are called '{name}'; give the key of one: {keys}")
+        (key,) = found
+        if key == self.issued[0].key:
             raise UsageError(
-                f"'{name}' is this machine itself, which holds the network's key: it cannot revoke "
-                "itself. To end the network, remove punchtun from all of its machines"
+                f"'{name}' is this machine itself, which cannot revoke itself: let another that "
+                "may invite do it, or, to end the network, remove punchtun from all of its machines"
             )
-        return sign_revocation(PublicKey(found.key), wall_time, self._signing_key)
+        return sign_revocation(PublicKey(key), wall_time, self._signing_key)
+
+    def has_member(self, name: str) -> bool:
+        return any(certificate.name == name for certificate in self.issued)
 
     def withdraw(self, name: str) -> bool:
         """What is unused of the invitation of that name; whether there was any."""

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
-from tunnel.config import PEERS_FILE, pack_peers
+from tunnel.config import PEERS_FILE, REVOCATIONS_FILE, pack_peers, pack_revocations
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import Event as CoreEvent
 from tunnel.core.events import (
     InvitationRedeemed,
     MappingMoved,
+    MemberRevoked,
     PeersChanged,
     PingAnswered,
     RebindWanted,
@@ -48,6 +49,7 @@ from tunnel.drivers.threads import run_in_thread
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError
+from tunnel.noise.keys import PublicKey
 from tunnel.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ SETTLE_NETWORK = 0.05
 """Seconds to let a burst of netlink messages end before addresses are read."""
 SUSPEND_CHECK = 1.0
 SAVE_PEERS_AFTER = 2.0
+SAVE_AGAIN = 10.0
+"""Seconds until what could not be written is tried again."""
 MAX_EVENTS = 1000
 
 
@@ -112,7 +116,8 @@ class NodeDriver:
         self._greenlets: list[Any] = []
         self._network = LocalNetwork()
         self._network_timer: Any = None
-        self._must_save_peers = False
+        self._must_save_peers = self._must_save_revocations = False
+        self._saving: Any = None
         self._locating: Any = None
 
     # What the control socket asks
@@ -157,6 +162,25 @@ class NodeDriver:
         waited for that."""
         revision = self._ledger_file.save(self.node.inviter)
         self.command(partial(self.node.ledger_saved, revision))
+
+    def revoke(self, name: str) -> tuple[str, list[str]]:
+        """Expel the member of that name, for good: its key, and the members told so far. Blocks the
+        calling greenlet, not the hub. Raises OperatorError."""
+        node = self.node
+        revocation = node.inviter.sign_revocation(name)
+        if node.revocations.is_full:
+            raise OperatorError(
+                f"{len(node.revocations)} members have been revoked, and no more can be: create a "
+                "new network"
+            )
+        # First of all it is safe here; a crash then delays it, and no more.
+        content = pack_revocations([*node.revocations, revocation])
+        run_in_thread(self._state.write_json, REVOCATIONS_FILE, content)
+        self.command(partial(node.revoke, revocation))
+        self.save_ledger()
+        now = clock.now()
+        told = [peer.name for peer in node.peers if peer.session.is_established(now)]
+        return str(PublicKey(revocation.key)), sorted(told)
 
     # Running
 
@@ -214,6 +238,8 @@ class NodeDriver:
         # Only now, when the node has begun to register.
         from tunnel.drivers.port_mapping import PortMapping
 
+        if self.node.is_revoked:
+            return
         if self._port_mapping is None:
             self._port_mapping = PortMapping(
                 self._config.static,
@@ -233,7 +259,7 @@ class NodeDriver:
         if self._port_mapping is not None:
             self._port_mapping.close()
         self._control.close()
-        for greenlet in [*self._greenlets, self._locating]:
+        for greenlet in [*self._greenlets, self._locating, self._saving]:
             if greenlet is not None:
                 greenlet.kill()
         self._streams.close()
@@ -242,6 +268,8 @@ class NodeDriver:
             self._network_timer.stop()
         if self._must_save_peers:
             self._write_peers()
+        if self._must_save_revocations:
+            self._state.write_json(REVOCATIONS_FILE, pack_revocations(self.node.revocations))
         self._watch.close()
         self._socket.close()
         self._second_socket.close()
@@ -331,9 +359,14 @@ class NodeDriver:
         for key, value in asdict(event).items():
             entry[key] = str(getattr(event, key)) if isinstance(value, (tuple, list)) else value
         self.history.append(entry)
-        log.info("%s", narrate(event))
+        is_end = isinstance(event, MemberRevoked) and event.is_own
+        log.log(logging.ERROR if is_end else logging.INFO, "%s", narrate(event))
         if isinstance(event, ServerRegistered):
             systemd.status(narrate(event))
+        elif isinstance(event, MemberRevoked):
+            self._keep_revocations()
+            if event.is_own:
+                self._fall_silent()
         elif isinstance(event, MappingMoved) and self._port_mapping is not None:
             self._port_mapping.check()
         elif isinstance(event, ServerLost):
@@ -354,6 +387,29 @@ class NodeDriver:
             return
         if name:
             log.info("%s has joined", name)
+
+    def _keep_revocations(self) -> None:
+        self._must_save_revocations = True
+        if self._saving is None or self._saving.ready():
+            self._saving = gevent.spawn(self._save_revocations)
+
+    def _save_revocations(self) -> None:
+        while self._must_save_revocations:
+            content = pack_revocations(self.node.revocations)
+            self._must_save_revocations = False
+            try:
+                run_in_thread(self._state.write_json, REVOCATIONS_FILE, content)
+            except OperatorError as error:
+                self._must_save_revocations = True
+                log.warning("%s", error)
+                gevent.sleep(SAVE_AGAIN)
+
+    def _fall_silent(self) -> None:
+        """We are a member no more. The process stays, to say so when it is asked."""
+        systemd.status("this machine has been revoked")
+        if self._port_mapping is not None:
+            gevent.spawn(self._port_mapping.close)
+            self._port_mapping = None
 
     def _save_peers(self) -> None:
         while True:

@@ -8,6 +8,7 @@ ping                  peer, count, interval, timeout               one an echo
 wait                  peer or null, direct, timeout                one: state, exit_code
 events                peer or null, follow                         one an event
 invite                name, ip or null, expires, uses              one: join, name, uses, expires
+revoke                name                                         one: name, public_key, told
 drill                 timeout                                      one: port, peers
 doctor                peer                                         one: peer, evidence
 down                                                               one: stopping
@@ -52,6 +53,8 @@ class NodeControl:
             return self._events(request)
         if command == "invite":
             return self._invite(request)
+        if command == "revoke":
+            return self._revoke(request)
         if command == "drill":
             return self._drill(request)
         if command == "doctor":
@@ -205,3 +208,17 @@ class NodeControl:
         # Shown only when it is safe on disk: a join string must not outlive its memory here.
         self._driver.save_ledger()
         return {"join": join.text, "name": name, "uses": uses, "expires": made.expires}
+
+    def _revoke(self, request: Body) -> Body:
+        name, inviter = str(request.get("name")), self._driver.node.inviter
+        if inviter.ledger is None:
+            raise OperatorError(
+                "this machine holds no signing key, so it may not revoke: run this command on the "
+                "one that created the network, or on another that may invite"
+            )
+        # A member too may be called as an invitation for several machines is.
+        if inviter.withdraw(name) and not inviter.ledger.has_member(name):
+            self._driver.save_ledger()
+            return {"name": name, "public_key": None, "told": []}
+        key, told = self._driver.revoke(name)
+        return {"name": name, "public_key": key, "told": told}

@@ -22,6 +22,7 @@ from tunnel.config import (
     NODE_FILE,
     PEERS_FILE,
     RELAY_FILE,
+    REVOCATIONS_FILE,
     SERVER_FILE,
     NodeState,
     RelayOptions,
@@ -34,6 +35,7 @@ from tunnel.config import (
     parse_node_state,
     parse_peers,
     parse_relay_use,
+    parse_revocations,
     parse_server_state,
     read_join_string,
     read_server_url,
@@ -46,6 +48,7 @@ from tunnel.core.membership import (
     found_network,
     invitation_id,
 )
+from tunnel.core.revocations import Revocations
 from tunnel.dataplane.limits import gso_max_size
 from tunnel.drivers import clock
 from tunnel.drivers.arguments import hide_arguments
@@ -66,12 +69,13 @@ from tunnel.drivers.server import (
 from tunnel.drivers.stream_listener import TlsFiles
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
-from tunnel.errors import AuthenticationFailed, OperatorError, UsageError
+from tunnel.errors import AuthenticationFailed, OperatorError, RevokedError, UsageError
 from tunnel.noise.frame_cipher import AEGIS_128L, CHACHA20_POLY1305, FrameCipher
 from tunnel.noise.keys import PrivateKey, SigningKey
 from tunnel.noise.sodium import has_aes
 from tunnel.wire.certificate import Certificate, is_valid_name
 from tunnel.wire.invitation import ServerUrl, encode_base64
+from tunnel.wire.revocation import parse_revocation
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +143,7 @@ def run_node(options: UpOptions, places: Places) -> None:
             certificate=state.certificate,
             server=state.server,
             known_peers=parse_peers(directory.read_json(PEERS_FILE)),
+            revocations=parse_revocations(directory.read_json(REVOCATIONS_FILE)),
             mtu=mtu,
             may_rebind=options.listen_port is None,
             may_guess=options.port_guessing is not False,
@@ -222,6 +227,10 @@ def _prepare_membership(
     """Found, join, or remember. None: stopped while joining."""
     content = directory.read_json(NODE_FILE)
     state = parse_node_state(content) if content is not None else None
+    if state is not None and is_revoked(state, directory):
+        _refuse_revoked(options, state)
+        tell("this machine has been revoked before: it joins with a new key")
+        state = None
     if options.join is not None:
         return _join(options, state, directory, stopped)
     if state is None or state.certificate is None:
@@ -321,6 +330,32 @@ def _join(
     directory.write_json(NODE_FILE, pack_node_state(state))
     tell(f"joined network {state.identity.id} as {state.certificate.name}")
     return state, None
+
+
+def is_revoked(state: NodeState, directory: StateDirectory) -> bool:
+    """Whether a revocation that was kept is of this node. Raises OperatorError: it is damaged."""
+    if state.identity is None:
+        return False
+    revocations = Revocations(state.identity.key)
+    for packed in parse_revocations(directory.read_json(REVOCATIONS_FILE)):
+        try:
+            revocations.add(parse_revocation(packed))
+        except AuthenticationFailed:
+            continue  # Of a network that this machine was in before.
+    return state.static.public_key.data in revocations
+
+
+def _refuse_revoked(options: UpOptions, state: NodeState) -> None:
+    """Unless it comes with another invitation than that of the membership that has ended."""
+    if options.join is not None:
+        token = read_join_string(options.join).token
+        if state.joined_by != invitation_id(token).hex():
+            return
+    name = "" if state.certificate is None else f" as {state.certificate.name}"
+    raise RevokedError(
+        f"this machine has been revoked: it was a member of its network{name}, and is none any "
+        "more. To come back it needs a new invitation: `punchtun up 'punchtun-join:…'`"
+    )
 
 
 def _check_certificate(state: NodeState) -> None:
