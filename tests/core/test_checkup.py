@@ -182,6 +182,16 @@ def test_the_verdict_is_the_worst() -> None:
     assert relayed.verdict.endswith("direct: cam.")
 
 
+def test_a_machine_that_is_revoked_is_told_that_and_nothing_else() -> None:
+    """That the server is not reached follows from it, and mending that would be in vain."""
+    report = change(is_revoked=True, is_node_connected=False, ways=NOT_REACHED)
+    assert report.exit_code == 1
+    assert "revoked" in report.verdict
+    (finding,) = report.findings
+    assert (finding.name, finding.level) == ("membership", Level.PROBLEM)
+    assert "new invitation" in finding.cure
+
+
 def test_json() -> None:
     described = change(clash="a clashes with b").describe()
     assert set(described) == {"verdict", "exit_code", "findings"}
@@ -212,6 +222,7 @@ ways = st.lists(
         ways=ways,
         is_node_running=st.booleans(),
         is_node_connected=st.booleans(),
+        is_revoked=st.booleans(),
         transport=st.sampled_from(["udp", "tcp"]),
         nat=st.just({})
         | st.just(NAT)
@@ -234,4 +245,5 @@ def test_any_facts_have_a_verdict(facts: MachineFacts) -> None:
     report = examine(facts)
     assert report.verdict
     has_problem = any(finding.level is Level.PROBLEM for finding in report.findings)
-    assert report.exit_code == (5 if not facts.is_reached else 1 if has_problem else 0)
+    is_away = not facts.is_reached and not facts.is_revoked
+    assert report.exit_code == (5 if is_away else 1 if has_problem else 0)

@@ -767,3 +767,15 @@ def test_a_ledger_saved_before_the_member_was_struck() -> None:
         ledger=ledger,
     )
     assert [c.name for c in ledger.issued] == ["founder"]
+
+
+def test_a_ledger_from_a_backup_that_knows_less_than_the_members() -> None:
+    """They tell of a revocation that was made after the backup."""
+    alone = Alone().start()
+    ledger = alone.node.inviter.ledger
+    assert ledger is not None
+    ledger.issued.append(NETWORK.certify(key(2), "n2", 2))
+    told = ledger.sign_revocation("n2", WALL)
+    alone.node._expulsion.carry_out(told, alone.clock.now)
+    assert alone.node.inviter.invite("n2")
+    assert [c.name for c in ledger.struck] == ["n2"]

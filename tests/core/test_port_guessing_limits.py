@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.guessing_ends import ASKING, IDLE, SAMPLING, STRIKING, VICTIM, Pair, ask
+from tunnel.core.fresh_sockets import MAX_FRESH
 from tunnel.wire.check import Phase, PredictionKind
 
 SCATTERED = PredictionKind.SCATTERED
@@ -66,3 +67,23 @@ def test_early_and_double_timers_are_harmless(kinds: tuple[str, str]) -> None:
                     assert timer is None or timer > pair.now
         outcomes.append([(e.phases(), len(e.probes), len(e.struck)) for e in pair.ends])
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("state", [SAMPLING, ASKING, STRIKING])
+def test_a_peer_that_is_a_member_no_more(state: object) -> None:
+    """What is under way with it ends at once, and gives its sockets back; nothing begins again."""
+    pair = Pair("512", "exact")
+    a, b = pair.ends
+    pair.get_stuck(a)
+    pair.run_until(lambda: a.state is state)
+    sent, struck = len(a.sent), len(a.struck)
+    peer = a.peers.pop(b.name)
+    a.guessing.forget(peer, pair.now)
+    assert a.state is IDLE
+    pair.settle(a)
+    pair._queue.clear()  # Nor does what was under way between them arrive.
+    b.peers.clear()
+    pair.run(600)
+    assert (len(a.sent), len(a.struck)) == (sent, struck)
+    assert a.state is IDLE
+    assert a.guessing.sockets.free == MAX_FRESH

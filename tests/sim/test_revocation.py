@@ -21,7 +21,7 @@ from tunnel.core.revocations import sign_revocation
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.certificate import parse_certificate
-from tunnel.wire.revocation import RevocationList
+from tunnel.wire.revocation import RevocationDigest, RevocationList
 
 SPREAD = 2.0
 """Seconds of virtual time in which members that reach each other have told each other."""
@@ -149,6 +149,18 @@ def test_the_member_itself_is_told_and_is_silent_from_then_on() -> None:
     assert len(stream.arrivals) == 0
     assert node.get_timer() is None
     assert node.drops["this node is revoked"] >= 0
+
+
+def test_it_is_told_on_lossy_links() -> None:
+    """There is no second time, so it is told three times by each member."""
+    told = 0
+    for seed in range(10):
+        world = build("abc", seed=seed)
+        world.hosts["c"].link.set(loss=0.3)
+        world.revoke("c", at="a")
+        world.net.run_for(SPREAD)
+        told += world.node("c").is_revoked
+    assert told >= 9
 
 
 def test_it_stays_silent_when_it_is_started_again() -> None:
@@ -300,6 +312,34 @@ def test_a_server_that_is_away_or_withholds_prevents_nothing() -> None:
     assert world.net.run_until_true(lambda: knows(world, "b", "c"), SPREAD)
 
 
+def test_a_server_that_introduces_nobody_but_the_revoked_member() -> None:
+    """It keeps b, which was away, from the one that knows. They find each other without it, where
+    they were before; until then b cannot know."""
+    world = build("abc", is_natted=False)
+    ignore_revocations(world, "c")
+    peers = known_peers(world, "b")
+    world.hosts["b"].stop()
+    world.revoke("c", at="a")
+    for ends in (
+        (world.hosts["a"], world.server_host),
+        (world.server_host, world.hosts["a"]),
+        (world.hosts["a"], world.hosts["b"]),
+        (world.hosts["b"], world.hosts["a"]),
+    ):
+        world.net.block(*ends)
+    world.net.run_for(120)
+    world.start_node("b", peers)
+    world.net.run_for(20)
+    assert world.state("b", "c") == "direct", "the server sees to that"
+    world.net.unblock(world.hosts["a"], world.hosts["b"])
+    world.net.unblock(world.hosts["b"], world.hosts["a"])
+    stream = world.stream("b", "a", 30, 0.5)
+    assert world.net.run_until_true(lambda: knows(world, "b", "c"), 120)
+    world.net.run_for(30)
+    assert world.state("b", "c") == "unknown"
+    assert len(stream.arrivals) > 0
+
+
 def test_a_server_that_still_introduces_the_member() -> None:
     """It knows nothing of membership. The member has the network's secret, its old certificate and
     the others' endpoints, registers, and is introduced again and again."""
@@ -357,6 +397,64 @@ def test_a_forged_revocation_of_a_member_does_nothing() -> None:
     assert world.node("b").drops["signature"] == 1
     assert world.is_direct("a", "b")
     assert world.is_direct("b", "c")
+
+
+def test_older_versions_are_asked_ever_less_often() -> None:
+    """They drop what they do not know, and nothing else changes for them."""
+    world = build("ab")
+    peers = known_peers(world, "a")
+    expulsion = world.node("b")._expulsion
+    heard = []
+    expulsion.receive_digest = lambda digest, *_: heard.append(world.net.now)  # type: ignore[method-assign, assignment]
+    expulsion.handle_timer = lambda *_: None  # type: ignore[method-assign]
+    expulsion.get_timer = lambda: None  # type: ignore[method-assign]
+    began = world.net.now
+    world.start_node("a", peers)
+    world.net.run_for(3600)
+    assert world.is_direct()
+    early = [at for at in heard if at < began + 100]
+    assert 4 <= len(early) <= 7
+    assert len(heard) - len(early) <= 3600 / 600 + 1
+
+
+def test_a_member_that_never_agrees_gets_little_for_it() -> None:
+    """It says every 20 ms that it knows something else: what it is told stays bounded."""
+    world = build("ab")
+    many = [
+        sign_revocation(PublicKey(bytes([number]) * 32), 5, world._signing_key)
+        for number in range(200)
+    ]
+    world.start_node("a", known_peers(world, "a"), tuple(one.pack() for one in many))
+    assert world.wait_until_direct()
+    ignore_revocations(world, "b")
+    world.net.run_for(30)
+    sent = world.net.trace.statistics["a"].datagrams_sent
+
+    def lie(number: int) -> None:
+        digest = RevocationDigest(bytes([number % 256]) * 128, wants_answer=True)
+        peer = world.peer("b", "a")
+        world.hosts["b"].call(lambda node, now: node._outbound.send(peer, digest.pack(), now))
+
+    for number in range(500):
+        world.net.call_later(number * 0.02, lie, number)
+    world.net.run_for(10)
+    # 11 frames every half second, and the answers to what else goes on.
+    assert world.net.trace.statistics["a"].datagrams_sent - sent < 11 * 21 + 100
+
+
+def test_lists_are_taken_at_a_bounded_rate() -> None:
+    world = build("ab")
+    forged = RevocationList((replace(world.revocation("b"), key=bytes(32)),)).pack()
+
+    def send(node: object, now: float) -> None:
+        for _ in range(1000):
+            world.node("a")._outbound.send(world.peer("a", "b"), forged, now)
+
+    world.hosts["a"].call(send)
+    world.net.run_for(5)
+    drops = world.node("b").drops
+    assert 200 <= drops["signature"] <= 201
+    assert drops["too many lists of revocations"] == 1000 - drops["signature"]
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.3])

@@ -50,6 +50,8 @@ class MachineFacts:
     refusal: Mapping[str, Any] | None = None
     """Why the server does not register it: ``server.refusal`` of ``punchtun status --json``."""
     relay_refusal: Mapping[str, Any] | None = None
+    is_revoked: bool = False
+    """Whether the running node is a member no more; then it is not connected, either."""
     transport: str = "udp"
     """That the running node uses."""
     nat: Mapping[str, Any] = field(default_factory=dict)
@@ -95,6 +97,14 @@ class Report(NamedTuple):
 
 
 def examine(facts: MachineFacts) -> Report:
+    if facts.is_revoked:
+        revoked = Finding(
+            "membership",
+            Level.PROBLEM,
+            "this machine has been revoked: it is a member of its network no more",
+            "stop the node, and join with a new invitation: `punchtun up 'punchtun-join:…'`",
+        )
+        return Report("This machine has been revoked.", 1, (revoked,))
     findings = (
         *_judge_server(facts),
         *_judge_relay(facts),

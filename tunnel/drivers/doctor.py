@@ -117,6 +117,7 @@ def _of_status(status: Body) -> Body:
         "is_node_connected": status["server"]["state"] == "connected",
         "refusal": status["server"]["refusal"],
         "relay_refusal": status["server"]["relay_refusal"],
+        "is_revoked": status["node"]["is_revoked"],
         "transport": status["server"]["transport"],
         "nat": status["nat"],
         "clock_offset": status["server"]["clock_offset_s"],
