@@ -15,6 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from tests.core.ends import SERVER, URL, Clock, Network, key, make_server, seeded
+from tests.core.expulsion_ends import SIGNED as EVERYBODY
+from tests.core.expulsion_ends import Talker
 from tests.core.gateway import Gateway, Mapping
 from tests.core.guessing_ends import Pair
 from tests.core.test_node import Alone
@@ -90,7 +92,7 @@ from tunnel.wire.invitation import (
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import pack_relay, parse_relay
 from tunnel.wire.rendezvous import MAX_SEALED, parse_from_node, parse_from_server
-from tunnel.wire.revocation import parse_revocation
+from tunnel.wire.revocation import RevocationDigest, RevocationList, parse_revocation
 from tunnel.wire.segment import cut_superpacket, transport_of
 from tunnel.wire.stream import StreamParser, pack_stream
 from tunnel.wire.stun import is_stun, parse_binding_request
@@ -297,6 +299,37 @@ def fuzz_revocation(data: bytes) -> None:
         assert len(revocations) == 0
         return
     assert data in SIGNED_REVOCATIONS
+
+
+def fuzz_expulsion(data: bytes) -> None:
+    """Whatever peers say of revocations, and when: what is kept is signed by the network, what is
+    said is bounded, and a member that is revoked is no peer. `data`: who, what and how long after
+    the last, and a payload or the number of a true revocation, again and again."""
+    talker = Talker().greet_all()
+    for at in range(0, len(data), 136):
+        how, which, payload = data[at], data[at + 1 : at + 2], data[at + 2 : at + 136]
+        talker.run(how >> 4)
+        peers = list(talker.peers)
+        if not peers:
+            break
+        peer = peers[how % len(peers)]
+        try:
+            check = parse_check(payload)
+            if how & 8 and which:
+                check = RevocationList((EVERYBODY[which[0] % 255],))
+            if isinstance(check, RevocationDigest):
+                talker.expulsion.receive_digest(check, peer, talker.now)
+            elif isinstance(check, RevocationList):
+                talker.expulsion.receive_list(check, peer, talker.now)
+        except (Malformed, AuthenticationFailed):
+            continue
+        if talker.expulsion.is_expelled:
+            talker.run(10)
+            assert list(talker.peers) == []
+            assert talker.has_left
+            return
+    assert set(talker.revocations) <= set(EVERYBODY)
+    assert not any(peer.key.data in talker.revocations for peer in talker.peers)
 
 
 def fuzz_endpoint(data: bytes) -> None:
@@ -777,6 +810,17 @@ def _valid(name: str) -> list[bytes]:
         "candidates": [pack_candidates(CANDIDATES)],
         "certificate": SIGNED,
         "revocation": SIGNED_REVOCATIONS,
+        "expulsion": [
+            b"".join(
+                bytes([how, which]) + RevocationDigest(bytes(128), wants_answer=True).pack() + b"--"
+                for how, which in steps
+            )
+            for steps in (
+                [(0x10, 0), (0x01, 0), (0x18, 77), (0x42, 0)],
+                [(0x08, n) for n in range(3, 60)],
+                [(0x09, 9), (0x08, 0), (0x00, 0)],
+            )
+        ],
         "endpoint": [pack_endpoint(SERVER), pack_endpoint(Endpoint("2001:db8::1", 7))],
         "ip": [ipv4(b"x" * 8), ipv6(b"x" * 8)],
         "join_messages": [

@@ -405,7 +405,7 @@ def test_older_versions_are_asked_ever_less_often() -> None:
     peers = known_peers(world, "a")
     expulsion = world.node("b")._expulsion
     heard = []
-    expulsion.receive_digest = lambda digest, *_: heard.append(world.net.now)  # type: ignore[method-assign, assignment]
+    expulsion.receive_digest = lambda digest, *_: heard.append(world.net.now)  # type: ignore[method-assign]
     expulsion.handle_timer = lambda *_: None  # type: ignore[method-assign]
     expulsion.get_timer = lambda: None  # type: ignore[method-assign]
     began = world.net.now
