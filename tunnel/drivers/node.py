@@ -177,7 +177,11 @@ class NodeDriver:
         content = pack_revocations([*node.revocations, revocation])
         run_in_thread(self._state.write_json, REVOCATIONS_FILE, content)
         self.command(partial(node.revoke, revocation))
-        self.save_ledger()
+        try:
+            self.save_ledger()
+        except OperatorError as error:
+            # The ledger is mended from the revocations when the node starts again.
+            raise OperatorError(f"{name} is revoked all the same; {error}") from None
         now = clock.now()
         told = [peer.name for peer in node.peers if peer.session.is_established(now)]
         return str(PublicKey(revocation.key)), sorted(told)
@@ -395,14 +399,16 @@ class NodeDriver:
 
     def _save_revocations(self) -> None:
         while self._must_save_revocations:
+            count = len(self.node.revocations)
             content = pack_revocations(self.node.revocations)
-            self._must_save_revocations = False
             try:
                 run_in_thread(self._state.write_json, REVOCATIONS_FILE, content)
             except OperatorError as error:
-                self._must_save_revocations = True
                 log.warning("%s", error)
                 gevent.sleep(SAVE_AGAIN)
+            else:
+                # There may be more by now.
+                self._must_save_revocations = len(self.node.revocations) > count
 
     def _fall_silent(self) -> None:
         """We are a member no more. The process stays, to say so when it is asked."""
