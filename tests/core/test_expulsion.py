@@ -151,3 +151,16 @@ def test_what_comes_back_differently_is_told_again_soon() -> None:
     talker.run(SPACING)
     listed, _ = talker.take("n2")
     assert listed == RevocationList((revocation(9),))
+
+
+def test_news_is_told_at_once_also_to_who_has_long_been_behind() -> None:
+    """It is told every ten minutes what it does not take; that must not delay what is new."""
+    talker = Talker().greet_all()
+    talker.expulsion.receive_digest(RevocationDigest(NONE), talker.peer(2), talker.now)
+    talker.expulsion.carry_out(revocation(9), talker.now)
+    talker.run(2000)
+    talker.take()
+    talker.expulsion.carry_out(revocation(10), talker.now)
+    talker.run(SPACING)
+    told = [check for check in talker.take("n2") if isinstance(check, RevocationList)]
+    assert revocation(10) in [one for listed in told for one in listed.revocations]

@@ -29,8 +29,8 @@ from tunnel.wire.certificate import Certificate
 from tunnel.wire.revocation import MOST_LISTED, Revocation, RevocationDigest, RevocationList
 
 DELAYS = (0.5, 1.0, 3.0, 10.0, 60.0, 600.0)
-"""Seconds from one message to the next, to a peer that is known, or feared, to lack something. The
-last goes on: older versions never answer."""
+"""Seconds until a peer that is known, or feared, to lack something is told the same again. The last
+goes on: older versions never answer."""
 SPACING = DELAYS[0]
 MOST_TOLD = 40
 """Revocations told a peer at a time."""
@@ -51,10 +51,12 @@ class _Exchange:
     """Its digests."""
     told_at: float = float("-inf")
     tries: int = 0
-    """Messages since there was something new on either side."""
+    """How often it was told the same since there was something new on either side."""
     owes_answer: bool = False
     told: int = 0
     """Revocations sent to it: the next are others, until all have had their turn."""
+    left: int = 0
+    """Those whose turn is to come, without the delay of a repetition."""
 
 
 class Expulsion:
@@ -163,7 +165,8 @@ class Expulsion:
         if exchange.owes_answer:
             times.append(exchange.told_at + SPACING)
         if exchange.heard != self.revocations.digests:
-            times.append(exchange.told_at + DELAYS[min(exchange.tries, len(DELAYS) - 1)])
+            delay = SPACING if exchange.left else DELAYS[min(exchange.tries, len(DELAYS) - 1)]
+            times.append(exchange.told_at + delay)
         return earliest(times)
 
     def _tell(self, exchange: _Exchange, now: float) -> None:
@@ -177,18 +180,20 @@ class Expulsion:
         # Behind them, so that the answer tells what has arrived.
         self._outbound.send(peer, RevocationDigest(digests, wants_answer).pack(), now)
         exchange.told_at, exchange.owes_answer = now, False
-        exchange.tries += wants_answer
+        exchange.tries += wants_answer and not exchange.left
 
     def _choose(self, exchange: _Exchange) -> Sequence[Revocation]:
         """Some that the peer may lack: others each time."""
         if exchange.heard is None:
             return ()
         lacking = self.revocations.differing(exchange.heard)
-        if len(lacking) > MOST_TOLD:
-            at = exchange.told % len(lacking)
-            exchange.told += MOST_TOLD
-            lacking = (lacking[at:] + lacking[:at])[:MOST_TOLD]
-        return lacking
+        if len(lacking) <= MOST_TOLD:
+            exchange.left = 0
+            return lacking
+        at = exchange.told % len(lacking)
+        exchange.told += MOST_TOLD
+        exchange.left = max(0, (exchange.left or len(lacking)) - MOST_TOLD)
+        return (lacking[at:] + lacking[:at])[:MOST_TOLD]
 
     def _dismiss(self, peer: Peer, revocation: Revocation, copies: int, now: float) -> None:
         """Send it the revocation, if there is a session, and have done with it."""
