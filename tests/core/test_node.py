@@ -27,7 +27,7 @@ from tests.sim.world import World
 from tests.wire.messages import KINDS, candidate_lists, endpoints
 from tunnel.core.candidates import HostAddress
 from tunnel.core.configuration import KnownPeer, NodeConfig
-from tunnel.core.events import PeerGone, PeerIntroduced, PingAnswered
+from tunnel.core.events import MemberRevoked, PeerGone, PeerIntroduced, PingAnswered
 from tunnel.core.indices import IndexTable
 from tunnel.core.membership import sign_certificate
 from tunnel.core.node import Node
@@ -779,3 +779,32 @@ def test_a_ledger_from_a_backup_that_knows_less_than_the_members() -> None:
     alone.node._expulsion.carry_out(told, alone.clock.now)
     assert alone.node.inviter.invite("n2")
     assert [c.name for c in ledger.struck] == ["n2"]
+
+
+def test_a_node_that_knows_itself_revoked_begins_nothing() -> None:
+    """Whatever is done to it first; and it says so once."""
+    own = sign_revocation(NETWORK.founder.public_key, WALL, NETWORK.signing_key)
+    peer = KnownPeer(NETWORK.certify(key(2), "n2", 2).pack(), (OBSERVED,))
+    clock = Clock()
+    node = Node(
+        NodeConfig(
+            NETWORK.founder,
+            NETWORK.identity,
+            NETWORK.certificate,
+            URL,
+            (peer,),
+            (own.pack(),),
+        ),
+        now=clock.now,
+        random_bytes=seeded(1),
+        wall_clock=clock.wall,
+    )
+    address = HostAddress(ipaddress.ip_interface(f"{NODE.host}/24"))
+    node.network_changed([address], NODE.port, clock.now)
+    node.set_server_endpoints([SERVER], clock.now)
+    assert node.datagrams_to_send(clock.now) == []
+    assert node.get_timer() is None
+    event = node.next_event()
+    assert isinstance(event, MemberRevoked)
+    assert event.is_own
+    assert node.next_event() is None

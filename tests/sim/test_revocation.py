@@ -143,7 +143,8 @@ def test_the_member_itself_is_told_and_is_silent_from_then_on() -> None:
     host.call(lambda node, now: node.rebound(host.endpoint().port, now))
     host.call(lambda node, now: node.routes_changed([], now))
     host.call(lambda node, now: node.ping("a", now))
-    host.call(lambda node, now: node.set_server_endpoints([], now))
+    server = [world.server_host.endpoint()]
+    host.call(lambda node, now: node.set_server_endpoints(server, now))
     world.net.run_for(3600)
     host.call(lambda node, now: node.close(now))
     assert world.net.trace.statistics["c"].datagrams_sent == sent
