@@ -1,8 +1,8 @@
 """What we tell peers of our own place in the network, and when.
 
 Each is told when there is a session with it (or with its next process), when what is known has
-changed, and when it asks, which it does as long as it does not know. What is new is said once more
-a little later, for datagrams get lost.
+changed, and when it asks. Whoever says something new asks for an answer, which shows that it has
+arrived, and says it again until there is one: datagrams get lost.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ LOOK_AFTER = 0.3
 SPACING = 10.0
 """Seconds from one to the next that is told a peer because something has changed."""
 REPEAT_AFTER = 3.0
-"""Seconds until what is new is said once more; until a peer that has said nothing is asked again,
-twice as long each time."""
+"""Seconds until what is new is said again, twice as long each time."""
 MAX_ASKS = 5
-"""How often a peer is asked that does not answer: older ones never do."""
+"""How often it is said to a peer that does not answer: older ones never do."""
 ANSWER_SPACING = 1.0
 
 _BEHAVIOURS = {
@@ -55,10 +54,13 @@ class _Told:
     instance: int | None
     """Of the peer's process."""
     at: float
-    is_repeated: bool = False
-    asks: int = 0
+    asked_at: float
+    asks: int = 1
+    """How often it was told so and asked for an answer, the last time at `asked_at`."""
+    is_confirmed: bool = False
+    """Whether it has answered."""
     is_asked: bool = False
-    """Whether it has asked since."""
+    """Whether it waits for an answer of ours."""
 
 
 class Disclosure:
@@ -118,9 +120,13 @@ class Disclosure:
         """What a peer says of itself."""
         peer.nature = nature._replace(wants_answer=False)
         told = self._told.get(peer.key.data)
-        if nature.wants_answer and told is not None:
+        if told is None:
+            return
+        if nature.wants_answer:
             told.is_asked = True
             self.wake(now)
+        elif told.instance == peer.instance:
+            told.is_confirmed = True
 
     # The clock
 
@@ -150,25 +156,26 @@ class Disclosure:
         times: list[float | None] = []
         if told.nature != nature:
             times.append(told.at + SPACING)
-        if not told.is_repeated:
-            times.append(told.at + REPEAT_AFTER)
         if told.is_asked:
             times.append(told.at + ANSWER_SPACING)
-        if peer.nature is None and told.asks < MAX_ASKS:
-            times.append(told.at + REPEAT_AFTER * 2**told.asks)
+        if not told.is_confirmed and told.asks < MAX_ASKS:
+            times.append(told.asked_at + REPEAT_AFTER * 2 ** (told.asks - 1))
         return earliest(times)
 
     def _tell(self, peer: Peer, nature: Nature, now: float) -> None:
-        told, is_asking = self._told.get(peer.key.data), peer.nature is None
-        is_same_process = told is not None and told.instance == peer.instance
-        asks = told.asks if told is not None and is_same_process else 0
-        self._told[peer.key.data] = _Told(
-            nature,
-            peer.instance,
-            now,
-            is_repeated=is_same_process and told is not None and told.nature == nature,
-            asks=asks + is_asking,
-        )
+        told = self._told.get(peer.key.data)
+        is_asking = True
+        if told is None or (told.instance, told.nature) != (peer.instance, nature):
+            waits = told is not None and told.is_asked
+            told = _Told(nature, peer.instance, now, asked_at=now, is_asked=waits)
+            self._told[peer.key.data] = told
+        elif told.is_asked:
+            # An answer does not ask: two that ask each other would never be sure.
+            told.is_asked = is_asking = False
+        else:
+            told.asks += 1
+            told.asked_at = now
+        told.at = now
         payload = nature._replace(wants_answer=is_asking).pack()
         self._messages.append(Message(peer, payload))
 
