@@ -17,16 +17,20 @@ from tunnel.config import (
     NodeState,
     pack_ledger,
     pack_node_state,
+    pack_revocations,
     parse_ledger,
     parse_node_state,
+    parse_revocations,
 )
 from tunnel.core.membership import InvitationLedger
+from tunnel.core.revocations import sign_revocation
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.network_backup import export_network, import_network
 from tunnel.noise.passphrase import seal_with_passphrase
 from tunnel.wire.armour import armour, remove_armour
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.invitation import encode_base64
+from tunnel.wire.revocation import parse_revocation
 
 NETWORK = Network()
 PI = NETWORK.certify(key(2), "pi", 2)
@@ -278,6 +282,76 @@ def test_a_name_is_not_a_members_to_choose(user: User, file: Path) -> None:
     before = machine.files()
     machine.restore(file, "--name", "x").refused(2, "--name", "a member already")
     assert machine.files() == before
+
+
+# Who is revoked
+
+
+def revoked_by(machine: Machine, *numbers: int, network: Network = NETWORK) -> None:
+    """What is kept there of revocations."""
+    kept = [sign_revocation(key(number).public_key, 5.0, network.signing_key) for number in numbers]
+    StateDirectory(machine.state, root_may_use=True).write_json(
+        "revocations.json", pack_revocations(kept)
+    )
+
+
+def revoked_in(machine: Machine) -> set[bytes]:
+    content = json.loads((machine.state / "revocations.json").read_text())
+    return {parse_revocation(packed).key for packed in parse_revocations(content)}
+
+
+def keys(*numbers: int) -> set[bytes]:
+    return {key(number).public_key.data for number in numbers}
+
+
+def test_a_backup_holds_revocations_and_nobody_who_is_revoked(user: User) -> None:
+    first, file = founder(user), user.home / "backup"
+    revoked_by(first, 3, 9)
+    assert first.export(str(file)).code == 0
+    vault = Machine(user, "vault")
+    line = told(vault.restore(file, "--name", "attic", "--ip", "10.9.0.3"))
+    assert "attic is 10.9.0.3" in line
+    assert "2 other members" in line
+    assert revoked_in(vault) == keys(3, 9)
+    assert {c.name for c in vault.ledger.issued} == {"attic", "founder", "pi"}
+    assert (vault.state / "revocations.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_revocations_are_merged(user: User) -> None:
+    """Those that the member knows and those of the backup; what is of another network counts not,
+    and the ledger has nobody who is revoked by either."""
+    first, file = founder(user), user.home / "backup"
+    revoked_by(first, 9)
+    assert first.export(str(file)).code == 0
+    second = member(user)
+    revoked_by(second, 3)
+    told(second.restore(file))
+    assert revoked_in(second) == keys(3, 9)
+    assert {c.name for c in second.ledger.issued} == {"pi", "founder"}
+    revoked_by(first, 9, network=Network(seed=8))
+    merged = user.home / "merged"
+    assert second.export(str(merged)).code == 0
+    told(first.restore(merged))
+    assert revoked_in(first) == keys(3, 9)
+    assert [c.name for c in first.ledger.struck] == ["attic"]
+
+
+def test_a_machine_that_is_revoked_is_no_inviter(user: User) -> None:
+    """Neither by its own knowledge nor by the backup's."""
+    first, file = founder(user), user.home / "backup"
+    revoked_by(first, 2)
+    assert first.export(str(file)).code == 0
+    machine = member(user)
+    before = machine.files()
+    machine.restore(file).refused(
+        2, "this machine was pi, and has been revoked", str(machine.state)
+    )
+    assert machine.files() == before
+    own = sign_revocation(NETWORK.founder.public_key, 5.0, NETWORK.signing_key)
+    StateDirectory(first.state, root_may_use=True).write_json(
+        "revocations.json", pack_revocations([own])
+    )
+    first.export().refused(2, "this machine has been revoked", "another inviter")
 
 
 # What is refused, and leaves everything as it was

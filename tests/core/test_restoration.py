@@ -21,11 +21,14 @@ from tunnel.core.restoration import (
     promote_member,
     verify_backup,
 )
+from tunnel.core.revocations import MAX_REVOCATIONS, sign_revocation
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
+from tunnel.noise.keys import PublicKey
 from tunnel.noise.passphrase import open_with_passphrase
 from tunnel.wire.armour import remove_armour
 from tunnel.wire.backup import NetworkBackup, parse_backup, parse_sealed_backup
 from tunnel.wire.certificate import Certificate
+from tunnel.wire.revocation import Revocation
 
 NETWORK = Network()
 PI = NETWORK.certify(key(2), "pi", 2)
@@ -33,10 +36,15 @@ ATTIC = NETWORK.certify(key(3), "attic", 3, serial=8)
 NEW = key(50)
 
 
-def backup(*certificates: Certificate, network: Network = NETWORK) -> NetworkBackup:
-    return NetworkBackup(
-        network.signing_key.data, network.identity.secret, int(WALL), URL, certificates
-    )
+def backup(
+    *certificates: Certificate, network: Network = NETWORK, revocations: tuple[Revocation, ...] = ()
+) -> NetworkBackup:
+    key, secret = network.signing_key.data, network.identity.secret
+    return NetworkBackup(key, secret, int(WALL), URL, certificates, revocations)
+
+
+def revoke(number: int, network: Network = NETWORK) -> Revocation:
+    return sign_revocation(key(number).public_key, WALL, network.signing_key)
 
 
 def restored(*certificates: Certificate) -> RestoredNetwork:
@@ -61,9 +69,39 @@ def test_the_first_backup_ever_written_is_readable() -> None:
     sealed = parse_sealed_backup(remove_armour(text))
     assert (sealed.passes, sealed.memory) == (4, 65536)
     content = open_with_passphrase(sealed, "correct hörse".encode())
-    assert parse_backup(content) == backup(NETWORK.certificate, PI)
-    assert verify_backup(parse_backup(content)) == restored(PI)
+    expected = backup(NETWORK.certificate, PI, revocations=(revoke(7),))
+    assert parse_backup(content) == expected
+    assert verify_backup(parse_backup(content)) == verify_backup(expected)
     assert text.split()[4] == f"{NETWORK.identity.id};"
+
+
+def test_revocations_are_restored_and_who_is_revoked_is_no_member() -> None:
+    both = (revoke(3), revoke(7))
+    known = backup(ATTIC, NETWORK.certificate, PI, revocations=both)
+    network = verify_backup(parse_backup(known.pack()))
+    assert set(network.revocations) == set(both)
+    assert set(network.certificates) == {NETWORK.certificate, PI}
+    # Name and address may be given away again.
+    certificate = certify_inviter(network, NEW, "attic", ATTIC.addresses[0].ip, WALL)  # type: ignore[arg-type]
+    assert certificate.addresses[0] == ATTIC.addresses[0]
+
+
+def test_revocations_of_another_network_or_too_many() -> None:
+    other = revoke(3, Network(seed=8))
+    with pytest.raises(AuthenticationFailed):
+        verify_backup(backup(NETWORK.certificate, revocations=(other,)))
+    many = tuple(
+        sign_revocation(PublicKey(number.to_bytes(32, "big")), WALL, NETWORK.signing_key)
+        for number in range(MAX_REVOCATIONS + 1)
+    )
+    assert len(verify_backup(backup(NETWORK.certificate, revocations=many[1:])).revocations) == 1024
+    with pytest.raises(AuthenticationFailed):
+        verify_backup(backup(NETWORK.certificate, revocations=many))
+
+
+def test_a_backup_in_which_all_are_revoked() -> None:
+    with pytest.raises(Malformed):
+        verify_backup(backup(PI, revocations=(revoke(2),)))
 
 
 def test_certificates_that_expired_are_kept() -> None:

@@ -8,14 +8,22 @@ from typing import Any
 import pytest
 
 from tests.core.ends import URL, Network, key
-from tunnel.config import NodeState, pack_ledger, pack_node_state, parse_node_state
+from tunnel.config import (
+    NodeState,
+    pack_ledger,
+    pack_node_state,
+    pack_revocations,
+    parse_node_state,
+)
+from tunnel.core.revocations import sign_revocation
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.network_backup import export_network, import_network
-from tunnel.drivers.startup import read_ledger
+from tunnel.drivers.startup import is_revoked, read_ledger, read_revocations
 from tunnel.errors import OperatorError
 
 NETWORK = Network()
 PI = NETWORK.certify(key(2), "pi", 2)
+REVOCATION = sign_revocation(key(7).public_key, 5.0, NETWORK.signing_key)
 
 
 @pytest.fixture
@@ -28,6 +36,7 @@ def text(tmp_path: Path) -> str:
         NETWORK.founder, URL, NETWORK.identity, NETWORK.certificate, NETWORK.signing_key
     )
     directory.write_json("node.json", pack_node_state(state))
+    directory.write_json("revocations.json", pack_revocations([REVOCATION]))
     return export_network(directory.path, lambda: b"words", None)
 
 
@@ -47,12 +56,14 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("is_member", [True, False])
 @pytest.mark.parametrize("fault", [OperatorError, Killed])
-def test_cut_off_between_its_two_files(
+@pytest.mark.parametrize("last", ["revocations.json", "ledger.json", "node.json"])
+def test_cut_off_between_its_files(
     tmp_path: Path,
     text: str,
     monkeypatch: pytest.MonkeyPatch,
     is_member: bool,
     fault: type[BaseException],
+    last: str,
 ) -> None:
     """What was there is whole and goes on as before, and the import can be repeated."""
     state = tmp_path / "pi"
@@ -62,7 +73,7 @@ def test_cut_off_between_its_two_files(
     write = StateDirectory.write_json
 
     def fail(self: StateDirectory, name: str, content: dict[str, Any]) -> None:
-        if name == "node.json":
+        if name == last:
             raise fault
         write(self, name, content)
 
@@ -70,10 +81,15 @@ def test_cut_off_between_its_two_files(
         patch.setattr(StateDirectory, "write_json", fail)
         with pytest.raises(fault):
             restore(state, text)
-    assert (state / "ledger.json").exists() == (fault is Killed)
+    # What a power cut leaves is true, and does no harm.
+    written = ["revocations.json", "ledger.json", "node.json"]
+    for name in written[:2]:
+        comes_before = written.index(name) < written.index(last)
+        assert (state / name).exists() == (fault is Killed and comes_before)
     if before:
         assert node(state) == before
         assert read_ledger(before, StateDirectory(state)) is None
+        assert not is_revoked(before, StateDirectory(state))
     else:
         assert StateDirectory(state).read_json("node.json") is None
 
@@ -81,6 +97,8 @@ def test_cut_off_between_its_two_files(
     after = node(state)
     ledger = read_ledger(after, StateDirectory(state))
     assert ledger
+    assert after.identity
+    assert list(read_revocations(after.identity, StateDirectory(state))) == [REVOCATION]
     assert after.certificate == ledger.issued[0]
     assert after.certificate.may_invite
     assert len({certificate.name for certificate in ledger.issued}) == len(

@@ -686,12 +686,18 @@ KINDS = [
         "backup",
         parse_backup,
         NetworkBackup(
-            KEY, OTHER_KEY, 0x0102, ServerUrl("192.0.2.1", 7, KEY, bytes(16)), (CERTIFICATE,) * 2
+            KEY,
+            OTHER_KEY,
+            0x0102,
+            ServerUrl("192.0.2.1", 7, KEY, bytes(16)),
+            (CERTIFICATE,) * 2,
+            (REVOCATION,),
         ),
         f"{KEY_HEX} {OTHER_KEY_HEX} 0201000000000000 5700"
         + f"punchtun://192.0.2.1:7/{encode_base64(KEY + bytes(16))}".encode().hex()
         + f"02000000 {len(CERTIFICATE.pack()):02x}00 {CERTIFICATE_HEX}"
-        + f"{len(CERTIFICATE.pack()):02x}00 {CERTIFICATE_HEX}",
+        + f"{len(CERTIFICATE.pack()):02x}00 {CERTIFICATE_HEX}"
+        + f"01000000 {REVOCATION.pack().hex()}",
         st.builds(
             NetworkBackup,
             octets(32),
@@ -701,6 +707,7 @@ KINDS = [
                 ServerUrl, ipv4 | ipv6 | names, st.integers(1, 65535), octets(32), octets(16)
             ),
             st.lists(certificates, max_size=3).map(tuple),
+            st.lists(revocations, max_size=3).map(tuple),
         ),
     ),
     Kind(

@@ -8,6 +8,7 @@ import pytest
 from tests.wire.messages import CERTIFICATE, KINDS
 from tunnel.errors import Malformed
 from tunnel.wire.backup import MAX_MEMORY, MAX_PASSES, parse_backup, parse_sealed_backup
+from tunnel.wire.revocation import REVOCATION_LENGTH
 
 SEALED, CONTENT = (
     next(kind for kind in KINDS if kind.name == name).packed for name in ("sealed backup", "backup")
@@ -39,6 +40,13 @@ def test_another_version_or_algorithm(position: int) -> None:
 def test_a_count_that_promises_more_than_there_is() -> None:
     at = CONTENT.index(bytes.fromhex("02000000") + struct.pack("<H", len(CERTIFICATE.pack())))
     for count in (0, 1, 3, 2**32 - 1):
+        with pytest.raises(Malformed):
+            parse_backup(CONTENT[:at] + struct.pack("<I", count) + CONTENT[at + 4 :])
+
+
+def test_revocations_that_are_fewer_than_counted() -> None:
+    at = len(CONTENT) - REVOCATION_LENGTH - 4
+    for count in (0, 2, 2**32 - 1):
         with pytest.raises(Malformed):
             parse_backup(CONTENT[:at] + struct.pack("<I", count) + CONTENT[at + 4 :])
 

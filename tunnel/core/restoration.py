@@ -17,11 +17,13 @@ from tunnel.core.membership import (
     seniority,
     sign_certificate,
 )
+from tunnel.core.revocations import Revocations
 from tunnel.errors import Malformed
 from tunnel.noise.keys import PrivateKey, SigningKey
 from tunnel.wire.backup import NetworkBackup
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.invitation import ServerUrl
+from tunnel.wire.revocation import Revocation
 
 
 @dataclass(frozen=True)
@@ -30,22 +32,35 @@ class RestoredNetwork:
     identity: NetworkIdentity
     server: ServerUrl
     certificates: tuple[Certificate, ...]
-    """Verified, the oldest first; at least one."""
+    """Verified, and of none that is revoked; the oldest first; at least one."""
+    revocations: tuple[Revocation, ...]
+    """Verified."""
     made: int = field(compare=False)
     """Unix seconds."""
 
 
 def verify_backup(backup: NetworkBackup) -> RestoredNetwork:
-    """Raises Malformed or AuthenticationFailed: it holds no certificate, or one of another
-    network. Certificates that have expired are kept: nobody else should get their addresses."""
+    """Raises Malformed or AuthenticationFailed: it holds no certificate of a member, or something
+    of another network, or too many revocations. Certificates that have expired are kept: nobody
+    else should get their addresses."""
     signing_key = SigningKey(backup.signing_key)
     identity = NetworkIdentity(signing_key.verify_key, backup.network_secret)
-    if not backup.certificates:
-        raise Malformed("no certificate is in it")
+    revocations = Revocations(identity.key)
+    for revocation in backup.revocations:
+        revocations.add(revocation)
     for certificate in backup.certificates:
         identity.verify(certificate.pack(), 0)
-    ordered = tuple(sorted(backup.certificates, key=seniority))
-    return RestoredNetwork(signing_key, identity, backup.server, ordered, backup.made)
+    members = [each for each in backup.certificates if each.key not in revocations]
+    if not members:
+        raise Malformed("no certificate is in it")
+    return RestoredNetwork(
+        signing_key,
+        identity,
+        backup.server,
+        tuple(sorted(members, key=seniority)),
+        tuple(revocations),
+        backup.made,
+    )
 
 
 def promote_member(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.keys import PublicKey, SigningKey, VerifyKey
@@ -15,6 +15,7 @@ from tunnel.wire.revocation import (
     SIGNED_PREFIX,
     Revocation,
     group_of,
+    parse_revocation,
 )
 
 MAX_REVOCATIONS = 1024
@@ -81,6 +82,18 @@ class Revocations:
         digest = derive_key(b"revocations", *keys)[:DIGEST_LENGTH]
         start = group * DIGEST_LENGTH
         self.digests = self.digests[:start] + digest + self.digests[start + DIGEST_LENGTH :]
+
+
+def recall_revocations(network: VerifyKey, packed: Iterable[bytes]) -> Revocations:
+    """Those that were kept. Others than this network's, in which the machine was before, do not
+    count, nor those beyond MAX_REVOCATIONS. Raises Malformed."""
+    revocations = Revocations(network)
+    for each in packed:
+        try:
+            revocations.add(parse_revocation(each))
+        except AuthenticationFailed:
+            continue
+    return revocations
 
 
 def _part(digests: bytes, group: int) -> bytes:

@@ -7,14 +7,17 @@ import ipaddress
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tunnel.config import (
     LEDGER_FILE,
     NODE_FILE,
     PEERS_FILE,
+    REVOCATIONS_FILE,
     NodeState,
     pack_ledger,
     pack_node_state,
+    pack_revocations,
     parse_node_state,
     parse_peers,
 )
@@ -26,10 +29,11 @@ from tunnel.core.restoration import (
     promote_member,
     verify_backup,
 )
+from tunnel.core.revocations import Revocations, recall_revocations
 from tunnel.drivers import clock
 from tunnel.drivers.files import Occupied, StateDirectory, write_file
-from tunnel.drivers.startup import host_name, read_ledger
-from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
+from tunnel.drivers.startup import host_name, read_ledger, read_revocations
+from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, RevokedError, UsageError
 from tunnel.noise.keys import PrivateKey
 from tunnel.noise.passphrase import open_with_passphrase, seal_with_passphrase
 from tunnel.wire.armour import FIRST_WORDS, MAX_TEXT, armour, remove_armour
@@ -58,13 +62,18 @@ def export_network(state: Path, ask: Ask, file: Path | None) -> str:
         )
     ledger = read_ledger(node, directory)
     assert ledger
+    revocations = read_revocations(node.identity, directory)
+    if node.certificate.key in revocations:
+        raise RevokedError("this machine has been revoked: run this command on another inviter")
     ledger.learn(_certificates_of_peers(directory, node.identity))
+    ledger.strike({revocation.key for revocation in revocations})
     backup = NetworkBackup(
         node.signing_key.data,
         node.identity.secret,
         int(clock.wall_clock()),
         node.server,
         tuple(ledger.issued),
+        tuple(revocations),
     )
     sealed = seal_with_passphrase(backup.pack(), ask(), clock.random_bytes)
     text = armour(sealed.pack(), f"of {node.identity.id}; restore: punchtun network import")
@@ -135,6 +144,7 @@ def import_network(
             raise OperatorError(
                 "this backup was made by another version of punchtun, or wrongly: make another"
             ) from error
+        revocations = _merge_revocations(directory, network)
         if node is None:
             left = _certificates_of_ledger(directory, network.identity) if directory else []
             static = PrivateKey.generate(clock.random_bytes)
@@ -143,9 +153,9 @@ def import_network(
                 network, static, wanted, asked, clock.wall_clock(), also_known=left
             )
             directory = directory or StateDirectory(state, root_may_use=True)
-            return _found_again(directory, network, static, certificate, left)
+            return _found_again(directory, network, static, certificate, left, revocations)
         assert directory
-        return _make_inviter(directory, node, network)
+        return _make_inviter(directory, node, network, revocations)
     finally:
         if directory is not None:
             directory.unlock()
@@ -177,13 +187,20 @@ def _lock(directory: StateDirectory) -> None:
         ) from error
 
 
-def _make_inviter(directory: StateDirectory, node: NodeState, network: RestoredNetwork) -> str:
+def _make_inviter(
+    directory: StateDirectory, node: NodeState, network: RestoredNetwork, revocations: Revocations
+) -> str:
     assert node.identity
     assert node.certificate
     if node.identity.key != network.identity.key:
         raise OperatorError(
             f"this machine is in network {node.identity.id}, and the backup is of network "
             f"{network.identity.id}: give that one another --state-dir"
+        )
+    if node.certificate.key in revocations:
+        raise RevokedError(
+            f"this machine was {node.certificate.name}, and has been revoked: move its state "
+            f"directory {directory.path} away, and import again to make it a new member"
         )
     others = [*network.certificates, *_certificates_of_peers(directory, node.identity)]
     ledger = read_ledger(node, directory)
@@ -198,7 +215,7 @@ def _make_inviter(directory: StateDirectory, node: NodeState, network: RestoredN
     else:
         became = f"{node.certificate.name} could invite before"
     ledger.learn(others)
-    _write(directory, node, ledger)
+    _write(directory, node, ledger, revocations)
     return f"{became}, and knows of {_count(ledger)} in network {network.identity.id}"
 
 
@@ -208,6 +225,7 @@ def _found_again(
     static: PrivateKey,
     certificate: Certificate,
     left: list[Certificate],
+    revocations: Revocations,
 ) -> str:
     _lock(directory)
     if directory.read_json(NODE_FILE) is not None:
@@ -215,25 +233,41 @@ def _found_again(
     ledger = InvitationLedger(network.identity, network.signing_key, static, [certificate])
     ledger.learn([*network.certificates, *left])
     node = NodeState(static, network.server, network.identity, certificate, network.signing_key)
-    _write(directory, node, ledger)
+    _write(directory, node, ledger, revocations)
     return (
         f"{certificate.name} is {certificate.addresses[0].ip} in network {network.identity.id}, "
         f"may invite, and knows of {_count(ledger)}: start it with `punchtun up`"
     )
 
 
-def _write(directory: StateDirectory, node: NodeState, ledger: InvitationLedger) -> None:
-    """Both or, where it raises OperatorError, neither."""
-    before = directory.read_json(LEDGER_FILE)
-    # The ledger first: with a signing key there, its absence would be an error.
-    directory.write_json(LEDGER_FILE, pack_ledger(ledger))
+def _merge_revocations(directory: StateDirectory | None, network: RestoredNetwork) -> Revocations:
+    """The backup's, and those of a member that this machine was or is. Raises OperatorError."""
+    packed = [revocation.pack() for revocation in network.revocations]
+    if directory is not None:
+        packed += [each.pack() for each in read_revocations(network.identity, directory)]
+    return recall_revocations(network.identity.key, packed)
+
+
+def _write(
+    directory: StateDirectory, node: NodeState, ledger: InvitationLedger, revocations: Revocations
+) -> None:
+    """All three or, where it raises OperatorError, none."""
+    ledger.strike({revocation.key for revocation in revocations})
+    # The ledger before the node: with a signing key there, its absence would be an error.
+    contents = {LEDGER_FILE: pack_ledger(ledger), NODE_FILE: pack_node_state(node)}
+    if revocations:
+        contents = {REVOCATIONS_FILE: pack_revocations(revocations), **contents}
+    before: dict[str, Any] = {}
     try:
-        directory.write_json(NODE_FILE, pack_node_state(node))
+        for name, content in contents.items():
+            before[name] = directory.read_json(name)
+            directory.write_json(name, content)
     except OperatorError:
-        if before is None:
-            (directory.path / LEDGER_FILE).unlink()
-        else:
-            directory.write_json(LEDGER_FILE, before)
+        for name in list(before)[:-1]:
+            if before[name] is None:
+                (directory.path / name).unlink()
+            else:
+                directory.write_json(name, before[name])
         raise
 
 

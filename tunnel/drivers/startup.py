@@ -44,11 +44,12 @@ from tunnel.constants import TUNNEL_MTU
 from tunnel.core.configuration import NodeConfig, ServerConfig
 from tunnel.core.membership import (
     InvitationLedger,
+    NetworkIdentity,
     choose_ipv4_network,
     found_network,
     invitation_id,
 )
-from tunnel.core.revocations import Revocations
+from tunnel.core.revocations import Revocations, recall_revocations
 from tunnel.dataplane.limits import gso_max_size
 from tunnel.drivers import clock
 from tunnel.drivers.arguments import hide_arguments
@@ -75,7 +76,6 @@ from tunnel.noise.keys import PrivateKey, SigningKey
 from tunnel.noise.sodium import has_aes
 from tunnel.wire.certificate import Certificate, is_valid_name
 from tunnel.wire.invitation import ServerUrl, encode_base64
-from tunnel.wire.revocation import parse_revocation
 
 log = logging.getLogger(__name__)
 
@@ -336,13 +336,13 @@ def is_revoked(state: NodeState, directory: StateDirectory) -> bool:
     """Whether a revocation that was kept is of this node. Raises OperatorError: it is damaged."""
     if state.identity is None:
         return False
-    revocations = Revocations(state.identity.key)
-    for packed in parse_revocations(directory.read_json(REVOCATIONS_FILE)):
-        try:
-            revocations.add(parse_revocation(packed))
-        except AuthenticationFailed:
-            continue  # Of a network that this machine was in before.
-    return state.static.public_key.data in revocations
+    return state.static.public_key.data in read_revocations(state.identity, directory)
+
+
+def read_revocations(identity: NetworkIdentity, directory: StateDirectory) -> Revocations:
+    """Those of this network. Raises OperatorError: the file is damaged."""
+    packed = parse_revocations(directory.read_json(REVOCATIONS_FILE))
+    return recall_revocations(identity.key, packed)
 
 
 def _refuse_revoked(options: UpOptions, state: NodeState) -> None:

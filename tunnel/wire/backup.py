@@ -8,10 +8,11 @@
 
     content       | signing key (32) | network secret (32) | made (8) | length (2) | server URL
                   | count (4) | length (2) | certificate | length (2) | certificate | ...
+                  | count (4) | revocations (108 each) | ...
 
 The second 1 says Argon2id, which makes the blob's key of a passphrase; `memory` is in KiB. All
-before the blob is its associated data. `made` is in Unix seconds; the certificates are all that the
-maker knew of. It is kept as text, see ``armour.py``.
+before the blob is its associated data. `made` is in Unix seconds; the certificates and revocations
+are all that the maker knew of. It is kept as text, see ``armour.py``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from tunnel.errors import Malformed
 from tunnel.wire.certificate import Certificate, parse_certificate
 from tunnel.wire.invitation import ServerUrl, parse_server_url
+from tunnel.wire.revocation import REVOCATION_LENGTH, Revocation, parse_revocation
 
 SALT_LENGTH = 16
 MAX_PASSES = 16
@@ -74,7 +76,8 @@ class NetworkBackup:
     """Unix seconds."""
     server: ServerUrl
     certificates: tuple[Certificate, ...]
-    """Whose signatures the reader has yet to verify."""
+    revocations: tuple[Revocation, ...] = ()
+    """Whose signatures, like those of the certificates, the reader has yet to verify."""
 
     def pack(self) -> bytes:
         server = self.server.text.encode("ascii")
@@ -83,6 +86,8 @@ class NetworkBackup:
         for certificate in self.certificates:
             packed = certificate.pack()
             parts += [_LENGTH.pack(len(packed)), packed]
+        parts.append(_COUNT.pack(len(self.revocations)))
+        parts += [revocation.pack() for revocation in self.revocations]
         return b"".join(parts)
 
 
@@ -98,9 +103,15 @@ def parse_backup(data: bytes) -> NetworkBackup:
             (length,) = _LENGTH.unpack_from(data, at)
             at += _LENGTH.size + length
             certificates.append(parse_certificate(data[at - length : at]))
+        (count,) = _COUNT.unpack_from(data, at)
+        at += _COUNT.size
+        revocations = []
+        for _ in range(count):
+            at += REVOCATION_LENGTH
+            revocations.append(parse_revocation(data[at - REVOCATION_LENGTH : at]))
         url = parse_server_url(server)
     except (struct.error, UnicodeDecodeError) as error:
         raise Malformed("backup") from error
     if at != len(data) or url.text != server:
         raise Malformed("backup")
-    return NetworkBackup(signing_key, secret, made, url, tuple(certificates))
+    return NetworkBackup(signing_key, secret, made, url, tuple(certificates), tuple(revocations))
