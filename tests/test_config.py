@@ -24,6 +24,7 @@ from tunnel.config import (
     pack_relay_use,
     pack_revocations,
     pack_server_state,
+    parse_announced,
     parse_ledger,
     parse_node_state,
     parse_peers,
@@ -80,7 +81,7 @@ def revocations_content() -> dict[str, Any]:
     signed = [
         sign_revocation(key(number).public_key, WALL, NETWORK.signing_key) for number in (2, 3)
     ]
-    content: dict[str, Any] = through_json(pack_revocations(signed))
+    content: dict[str, Any] = through_json(pack_revocations(signed, [b"announce"]))
     return content
 
 
@@ -214,6 +215,9 @@ def test_revocations() -> None:
     assert {one.key for one in revocations} == {key(n).public_key.data for n in (2, 3)}
     assert through_json(pack_revocations(revocations))["revocations"]
     assert parse_revocations(None) == ()
+    announced = (b"ABCDEFGH", b"abcdefgh")
+    assert parse_announced(through_json(pack_revocations(revocations, announced))) == announced
+    assert parse_announced(None) == ()
 
 
 def test_repr_shows_no_secret() -> None:
@@ -225,12 +229,17 @@ def test_repr_shows_no_secret() -> None:
 
 # Damage
 
+
+def parse_all_of_revocations(content: dict[str, Any]) -> Any:
+    return parse_revocations(content), parse_announced(content)
+
+
 CONTENTS: list[tuple[str, dict[str, Any], Any]] = [
     ("node.json", pack_node_state(FOUNDER), parse_node_state),
     ("server.json", pack_server_state(SERVER), parse_server_state),
     ("ledger.json", ledger_content(), lambda content: parse_ledger(content, FOUNDER)),
     ("peers.json", peers_content(), parse_peers),
-    ("revocations.json", revocations_content(), parse_revocations),
+    ("revocations.json", revocations_content(), parse_all_of_revocations),
 ]
 OPTIONAL = {
     # Without them it is the state of one that is no member yet, or no founder.
@@ -239,7 +248,7 @@ OPTIONAL = {
     # Written by a version that could not revoke.
     "ledger.json": {"revoked"},
     "peers.json": {"name"},
-    "revocations.json": set(),
+    "revocations.json": {"announced"},
 }
 WRONG: list[Any] = [
     None,

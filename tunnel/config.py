@@ -7,7 +7,7 @@ JSON objects, whose fields are listed here and nowhere else:
 ``ledger.json``  issued: certificates; invitations: token, name, addresses, expires,
                  redeemed: key, name; revoked: certificates
 ``peers.json``   peers: certificate, endpoints
-``revocations.json``  revocations
+``revocations.json``  revocations; announced: beginnings of revoked keys, from the admission
 ``server.json``  private_key, access_token, port
 
 Keys, tokens, certificates and revocations are base64url.
@@ -41,6 +41,7 @@ from tunnel.wire.confidential import Confidential
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import (
     DEFAULT_PORT,
+    REVOKED_LENGTH,
     TOKEN_LENGTH,
     JoinString,
     ServerUrl,
@@ -215,8 +216,11 @@ def _read_endpoint(host: str, port: int) -> Endpoint:
     return Endpoint(str(ipaddress.ip_address(host)), int(port))
 
 
-def pack_revocations(revocations: Iterable[Revocation]) -> Json:
-    return {"revocations": [encode_base64(revocation.pack()) for revocation in revocations]}
+def pack_revocations(revocations: Iterable[Revocation], announced: Iterable[bytes] = ()) -> Json:
+    return {
+        "revocations": [encode_base64(revocation.pack()) for revocation in revocations],
+        "announced": [encode_base64(beginning) for beginning in sorted(announced)],
+    }
 
 
 def parse_revocations(content: Json | None) -> tuple[bytes, ...]:
@@ -224,6 +228,18 @@ def parse_revocations(content: Json | None) -> tuple[bytes, ...]:
     try:
         packed = [decode_base64(t) for t in ([] if content is None else content["revocations"])]
         return tuple(parse_revocation(each).pack() for each in packed)
+    except _WRONG as error:
+        raise _damaged(REVOCATIONS_FILE, str(error)) from error
+
+
+def parse_announced(content: Json | None) -> tuple[bytes, ...]:
+    """Raises OperatorError when damaged."""
+    try:
+        texts = (content or {}).get("announced", [])
+        found = tuple(decode_base64(text) for text in texts)
+        if any(len(beginning) != REVOKED_LENGTH for beginning in found):
+            raise Malformed("the beginning of a key")
+        return found
     except _WRONG as error:
         raise _damaged(REVOCATIONS_FILE, str(error)) from error
 

@@ -10,6 +10,7 @@ import pytest
 from tests.core.ends import (
     SERVER,
     URL,
+    WALL,
     Clock,
     Network,
     ScriptedServer,
@@ -21,18 +22,28 @@ from tunnel.core.candidates import HostAddress
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import InvitationRedeemed
 from tunnel.core.join import KEPT_RETRY, SERVER_TIMEOUT, Joiner
-from tunnel.core.membership import join_key
+from tunnel.core.membership import (
+    invitation_id,
+    join_key,
+    open_join_answer,
+    sign_certificate,
+)
 from tunnel.core.node import Node
+from tunnel.core.revocations import Revocations, sign_revocation
+from tunnel.errors import AuthenticationFailed
+from tunnel.noise.keys import PublicKey
 from tunnel.noise.sealing import seal_blob
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import (
     Admission,
     JoinAnswer,
+    JoinRequest,
     JoinStatus,
     JoinString,
     parse_join_request,
 )
 from tunnel.wire.rendezvous import (
+    MAX_SEALED,
     Acknowledge,
     Challenge,
     Granted,
@@ -522,3 +533,55 @@ def test_timer_reads_only_and_may_fire_early_or_twice() -> None:
     liar.joiner.handle_timer(timer)
     liar.joiner.handle_timer(timer)
     assert len(liar.joiner.datagrams_to_send(timer)) == 1
+
+
+# Who is revoked
+
+
+def test_who_joins_knows_who_is_revoked_before_it_meets_anybody() -> None:
+    """With the admission; the statement comes in the first session."""
+    village = Village()
+    village.connect_inviter()
+    stolen = village.network.certify(key(7), "stolen", 7)
+    statement = sign_revocation(key(7).public_key, 5.0, village.network.signing_key)
+    village.inviter.revoke(statement, village.clock.now)
+    joiner = village.join(village.invite())
+    village.run(1)
+    admission = admission_of(joiner)
+    assert admission.revoked == (key(7).public_key.data[:8],)
+    assert joiner.admission is not None
+    identity, certificate, _ = joiner.admission
+    config = NodeConfig(key(5), identity, certificate, URL, announced=admission.revoked)
+    node = Node(config, now=1000.0, random_bytes=seeded(5), wall_clock=village.clock.wall)
+    with pytest.raises(AuthenticationFailed, match="revoked"):
+        node.peers.remember(stolen.pack(), ())
+    assert node.peers.remember(village.network.certify(key(8), "other", 8).pack(), ())
+    # Nobody else takes its word for it.
+    assert len(node.revocations) == 0
+    assert node.revocations.digests == Revocations(identity.key).digests
+    assert node.revocations.add(statement)
+
+
+def test_more_revoked_keys_than_there_is_room_for() -> None:
+    """The latest; names and addresses as long as can be."""
+    network = Network()
+    name = "x" * 63
+    network.certificate = sign_certificate(
+        replace(network.certificate, name=name), network.signing_key
+    )
+    ledger = network.ledger()
+    invitation = ledger.invite("y" * 63, WALL, seeded(1))
+    wanted = invitation_id(invitation.token)
+    sealing = join_key(b"join request", key(5), network.founder.public_key, invitation.token)
+    request = JoinRequest(wanted, seal_blob(sealing, b"", bytes(24)))
+    revocations = Revocations(network.identity.key)
+    keys = [number.to_bytes(2, "big") * 16 for number in range(100)]
+    for number, each in enumerate(keys):
+        revocations.add(sign_revocation(PublicKey(each), number, network.signing_key))
+    assert revocations.latest() == keys[::-1]
+    answer, _ = ledger.redeem(request, key(5).public_key, WALL, seeded(2), revocations.latest())
+    assert len(answer.pack()) <= MAX_SEALED
+    admission = open_join_answer(answer, key(5), network.founder.public_key, invitation.token)
+    assert isinstance(admission, Admission)
+    assert len(admission.revoked) >= 46
+    assert admission.revoked == tuple(each[:8] for each in keys[::-1][: len(admission.revoked)])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
 from pathlib import Path
 
 import pytest
+
+from tunnel.noise.keys import PublicKey
+from tunnel.wire.invitation import encode_base64
 
 from .lab import Lab
 from .traffic import ping_reaches
@@ -95,6 +99,9 @@ def test_a_stolen_machine(world: World, lab: Lab, tmp_path: Path) -> None:
     world.wait_direct(attic, camera)
     world.wait_direct(laptop, camera)
     assert camera.status()["node"]["public_key"] != key
+    # It knew from the inviter whom to have nothing to do with: itself, as it was.
+    kept = json.loads((camera.state / "revocations.json").read_text())
+    assert kept["announced"] == [encode_base64(PublicKey.parse(key).data[:8])]
     assert camera.ip4 == address
     assert ping_reaches(attic.host, address)
     assert ping_reaches(laptop.host, address)

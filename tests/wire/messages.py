@@ -657,16 +657,17 @@ KINDS = [
     Kind(
         "admission",
         parse_admission,
-        Admission(KEY, OTHER_KEY, b"certificate", b"inviter's"),
-        f"{KEY_HEX} {OTHER_KEY_HEX} 0900 696e766974657227736365727469666963617465",
+        Admission(KEY, OTHER_KEY, b"certificate", b"inviter's", (b"revoked1",)),
+        f"{KEY_HEX} {OTHER_KEY_HEX} 0900 696e76697465722773 0b00 6365727469666963617465"
+        " 01 7265766f6b656431",
         st.builds(
             Admission,
             octets(32),
             octets(32),
             st.binary(min_size=1, max_size=300),
             st.binary(max_size=300),
+            st.lists(octets(8), max_size=5).map(tuple),
         ),
-        tail=10,
     ),
     Kind(
         "sealed backup",

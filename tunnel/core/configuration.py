@@ -35,6 +35,8 @@ class NodeConfig:
     known_peers: tuple[KnownPeer, ...] = ()
     revocations: tuple[bytes, ...] = ()
     """Known from earlier runs, packed; verified again before use."""
+    announced: tuple[bytes, ...] = ()
+    """Beginnings of revoked keys, as the admission says."""
     mtu: int = TUNNEL_MTU
     may_rebind: bool = True
     """Whether another local port may be taken when punching keeps failing from this one."""

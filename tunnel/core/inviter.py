@@ -100,7 +100,11 @@ class Inviter:
         request = parse_join_request(message.sealed)
         self._learn(self.ledger)
         answer, made = self.ledger.redeem(
-            request, PublicKey(message.joiner), self._wall_clock(), self._random_bytes
+            request,
+            PublicKey(message.joiner),
+            self._wall_clock(),
+            self._random_bytes,
+            self._revocations.latest(),
         )
         grant = Grant(message.request, message.joiner, answer.pack())
         is_saved = made is None and self.revision <= self._saved

@@ -8,7 +8,7 @@ derive nothing from it), the key that seals announcements, and the preshared key
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from tunnel.core.revocations import sign_revocation
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey, SigningKey, VerifyKey
 from tunnel.noise.primitives import constant_time_equal
-from tunnel.noise.sealing import derive_key, open_blob, seal_blob
+from tunnel.noise.sealing import OVERHEAD, derive_key, open_blob, seal_blob
 from tunnel.wire.certificate import (
     SIGNED_PREFIX,
     Certificate,
@@ -29,6 +29,8 @@ from tunnel.wire.certificate import (
 from tunnel.wire.confidential import Confidential
 from tunnel.wire.invitation import (
     INVITATION_ID_LENGTH,
+    JOIN_ANSWER_HEAD,
+    REVOKED_LENGTH,
     TOKEN_LENGTH,
     Admission,
     JoinAnswer,
@@ -37,13 +39,15 @@ from tunnel.wire.invitation import (
     parse_admission,
     parse_wish,
 )
-from tunnel.wire.rendezvous import NETWORK_TAG_LENGTH
+from tunnel.wire.rendezvous import MAX_SEALED, NETWORK_TAG_LENGTH
 from tunnel.wire.revocation import Revocation
 
 DEFAULT_EXPIRY = 24 * 3600
 """Of an invitation, in seconds."""
 MAX_USES = 1000
 """Machines that one invitation may admit: what a server takes of one network."""
+MAX_ADMISSION = MAX_SEALED - JOIN_ANSWER_HEAD - OVERHEAD
+"""Bytes for which there is room in a join answer."""
 
 
 @dataclass(frozen=True)
@@ -323,11 +327,17 @@ class InvitationLedger:
             raise UsageError(f"a member named '{name}' exists already; choose another name")
 
     def redeem(
-        self, request: JoinRequest, joiner: PublicKey, wall_time: float, random_bytes: RandomBytes
+        self,
+        request: JoinRequest,
+        joiner: PublicKey,
+        wall_time: float,
+        random_bytes: RandomBytes,
+        revoked: Sequence[bytes] = (),
     ) -> tuple[JoinAnswer, Certificate | None]:
         """The answer to a request, and the certificate if it has just been made: the invitation
-        has one use less then. All of it happens in here, so two that ask at once ask one after the
-        other.
+        has one use less then. With the answer go as many of the keys `revoked` as there is room
+        for, the first of them. All of it happens in here, so two that ask at once ask one after
+        the other.
 
         Raises AuthenticationFailed for a request that does not hold the token, Malformed for one
         that asks for what is no name: no answer then.
@@ -370,6 +380,8 @@ class InvitationLedger:
             certificate.pack(),
             self.issued[0].pack(),
         )
+        room = (MAX_ADMISSION - len(admission.pack())) // REVOKED_LENGTH
+        admission = admission._replace(revoked=tuple(k[:REVOKED_LENGTH] for k in revoked[:room]))
         answer_key = join_key(b"join answer", self._static, joiner, invitation.token)
         sealed = seal_blob(answer_key, admission.pack(), random_bytes(24))
         return JoinAnswer(JoinStatus.GRANTED, sealed), made

@@ -69,6 +69,7 @@ class Node:
     ) -> None:
         self.config = config
         self.revocations = Revocations(config.identity.key)
+        self.revocations.announced.update(config.announced)
         self.drops: Counter[str] = Counter()
         """Reason → datagrams and packets dropped for it."""
         indices: IndexTable[Session] = IndexTable(random_bytes)

@@ -8,6 +8,7 @@ from tunnel.errors import AuthenticationFailed
 from tunnel.noise.keys import PublicKey, SigningKey, VerifyKey
 from tunnel.noise.primitives import constant_time_equal
 from tunnel.noise.sealing import derive_key
+from tunnel.wire.invitation import REVOKED_LENGTH
 from tunnel.wire.revocation import (
     DIGEST_LENGTH,
     DIGESTS_LENGTH,
@@ -36,10 +37,13 @@ class Revocations:
         self._by_key: dict[bytes, Revocation] = {}
         self.digests = bytes(DIGESTS_LENGTH)
         """Of the keys, by group: the same in all nodes that know the same."""
+        self.announced: set[bytes] = set()
+        """Beginnings of keys that are revoked, as whoever has let us in says: before the signed
+        statements are here, and of no use to anybody else."""
 
     def __contains__(self, key: bytes) -> bool:
         """Whether that X25519 key is revoked. Its bytes count, never a hash of anything signed."""
-        return key in self._by_key
+        return key in self._by_key or key[:REVOKED_LENGTH] in self.announced
 
     def __iter__(self) -> Iterator[Revocation]:
         """In order of their keys."""
@@ -55,6 +59,11 @@ class Revocations:
 
     def get(self, key: bytes) -> Revocation | None:
         return self._by_key.get(key)
+
+    def latest(self) -> list[bytes]:
+        """The keys, those that were revoked last first."""
+        ordered = sorted(self._by_key.values(), key=lambda each: (-each.revoked, each.key))
+        return [revocation.key for revocation in ordered]
 
     def add(self, revocation: Revocation) -> bool:
         """Keep it; whether it is news. Raises AuthenticationFailed: the network did not sign it, or

@@ -29,7 +29,7 @@ from tunnel.core.restoration import (
     promote_member,
     verify_backup,
 )
-from tunnel.core.revocations import Revocations, recall_revocations
+from tunnel.core.revocations import MAX_REVOCATIONS, Revocations
 from tunnel.drivers import clock
 from tunnel.drivers.files import Occupied, StateDirectory, write_file
 from tunnel.drivers.startup import host_name, read_ledger, read_revocations
@@ -242,10 +242,19 @@ def _found_again(
 
 def _merge_revocations(directory: StateDirectory | None, network: RestoredNetwork) -> Revocations:
     """The backup's, and those of a member that this machine was or is. Raises OperatorError."""
-    packed = [revocation.pack() for revocation in network.revocations]
-    if directory is not None:
-        packed += [each.pack() for each in read_revocations(network.identity, directory)]
-    return recall_revocations(network.identity.key, packed)
+    if directory is None:
+        revocations = Revocations(network.identity.key)
+    else:
+        revocations = read_revocations(network.identity, directory)
+    try:
+        for revocation in network.revocations:
+            revocations.add(revocation)
+    except AuthenticationFailed as error:  # They have been verified.
+        raise OperatorError(
+            f"this machine and the backup know of more than {MAX_REVOCATIONS} revoked members, and "
+            "no more can be: create a new network"
+        ) from error
+    return revocations
 
 
 def _write(
@@ -255,8 +264,9 @@ def _write(
     ledger.strike({revocation.key for revocation in revocations})
     # The ledger before the node: with a signing key there, its absence would be an error.
     contents = {LEDGER_FILE: pack_ledger(ledger), NODE_FILE: pack_node_state(node)}
-    if revocations:
-        contents = {REVOCATIONS_FILE: pack_revocations(revocations), **contents}
+    if revocations or revocations.announced:
+        kept = pack_revocations(revocations, revocations.announced)
+        contents = {REVOCATIONS_FILE: kept, **contents}
     before: dict[str, Any] = {}
     try:
         for name, content in contents.items():

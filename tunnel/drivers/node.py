@@ -174,7 +174,8 @@ class NodeDriver:
                 "new network"
             )
         # First of all it is safe here; a crash then delays it, and no more.
-        content = pack_revocations([*node.revocations, revocation])
+        known = node.revocations
+        content = pack_revocations([*known, revocation], known.announced)
         run_in_thread(self._state.write_json, REVOCATIONS_FILE, content)
         self.command(partial(node.revoke, revocation))
         try:
@@ -273,7 +274,7 @@ class NodeDriver:
         if self._must_save_peers:
             self._write_peers()
         if self._must_save_revocations:
-            self._state.write_json(REVOCATIONS_FILE, pack_revocations(self.node.revocations))
+            self._state.write_json(REVOCATIONS_FILE, self._pack_revocations())
         self._watch.close()
         self._socket.close()
         self._second_socket.close()
@@ -397,10 +398,14 @@ class NodeDriver:
         if self._saving is None or self._saving.ready():
             self._saving = gevent.spawn(self._save_revocations)
 
+    def _pack_revocations(self) -> dict[str, Any]:
+        known = self.node.revocations
+        return pack_revocations(known, known.announced)
+
     def _save_revocations(self) -> None:
         while self._must_save_revocations:
             count = len(self.node.revocations)
-            content = pack_revocations(self.node.revocations)
+            content = self._pack_revocations()
             try:
                 run_in_thread(self._state.write_json, REVOCATIONS_FILE, content)
             except OperatorError as error:

@@ -30,7 +30,9 @@ from tunnel.config import (
     UpOptions,
     pack_ledger,
     pack_node_state,
+    pack_revocations,
     pack_server_state,
+    parse_announced,
     parse_ledger,
     parse_node_state,
     parse_peers,
@@ -144,6 +146,7 @@ def run_node(options: UpOptions, places: Places) -> None:
             server=state.server,
             known_peers=parse_peers(directory.read_json(PEERS_FILE)),
             revocations=parse_revocations(directory.read_json(REVOCATIONS_FILE)),
+            announced=parse_announced(directory.read_json(REVOCATIONS_FILE)),
             mtu=mtu,
             may_rebind=options.listen_port is None,
             may_guess=options.port_guessing is not False,
@@ -327,6 +330,11 @@ def _join(
     _refuse_other_identity(options, state.certificate)
     inviter = {"certificate": encode_base64(admission.inviter_certificate), "endpoints": []}
     directory.write_json(PEERS_FILE, {"peers": [inviter]})
+    if admission.revoked:
+        # Before anybody is met. What is known of an earlier membership stays.
+        known = read_revocations(state.identity, directory)
+        content = pack_revocations(known, admission.revoked)
+        directory.write_json(REVOCATIONS_FILE, content)
     directory.write_json(NODE_FILE, pack_node_state(state))
     tell(f"joined network {state.identity.id} as {state.certificate.name}")
     return state, None
@@ -341,8 +349,10 @@ def is_revoked(state: NodeState, directory: StateDirectory) -> bool:
 
 def read_revocations(identity: NetworkIdentity, directory: StateDirectory) -> Revocations:
     """Those of this network. Raises OperatorError: the file is damaged."""
-    packed = parse_revocations(directory.read_json(REVOCATIONS_FILE))
-    return recall_revocations(identity.key, packed)
+    content = directory.read_json(REVOCATIONS_FILE)
+    revocations = recall_revocations(identity.key, parse_revocations(content))
+    revocations.announced.update(parse_announced(content))
+    return revocations
 
 
 def _refuse_revoked(options: UpOptions, state: NodeState) -> None:

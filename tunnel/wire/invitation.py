@@ -11,7 +11,9 @@
 
     request       | 1 | invitation id (8) | sealed: name, may be empty |
     answer        | 1 | status | sealed: network key (32) | network secret (32) | length (2)
-                                         | inviter's certificate (length) | certificate |
+                                         | inviter's certificate (length) | length (2)
+                                         | certificate (length) | count (1)
+                                         | beginnings of revoked keys (8 each) ... |
 
 The options say where the server can be reached where UDP cannot pass: ``tcp`` is its TCP port where
 that is not the UDP port, ``ws`` the address of its WebSocket.
@@ -47,8 +49,11 @@ INVITATION_ID_LENGTH = 8
 
 _REQUEST_HEAD = 1 + INVITATION_ID_LENGTH
 MAX_WEBSOCKET_URL = 255
+JOIN_ANSWER_HEAD = 2
+REVOKED_LENGTH = 8
 _VISIBLE = re.compile("[!-~]+")
 _JOIN = struct.Struct(">B32s16s32s16sH")
+_LENGTH = struct.Struct("<H")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 """Looser than RFC 1123: the resolver knows best. It keeps out what is no part of a URL's host."""
 
@@ -312,6 +317,9 @@ class Admission(NamedTuple):
     network_secret: bytes
     certificate: bytes
     inviter_certificate: bytes
+    revoked: tuple[bytes, ...] = ()
+    """The first REVOKED_LENGTH bytes of keys that are revoked, as many as there is room for: the
+    signed statements follow in sessions, and there has to be none with these before."""
 
     def __repr__(self) -> str:
         return f"Admission(to the network {encode_base64(self.network_key)})"
@@ -320,15 +328,22 @@ class Admission(NamedTuple):
         refuse_pickling(self)
 
     def pack(self) -> bytes:
-        length = struct.pack("<H", len(self.inviter_certificate))
-        keys = self.network_key + self.network_secret
-        return keys + length + self.inviter_certificate + self.certificate
+        parts = [self.network_key, self.network_secret]
+        for certificate in (self.inviter_certificate, self.certificate):
+            parts += [_LENGTH.pack(len(certificate)), certificate]
+        return b"".join([*parts, bytes([len(self.revoked)]), *self.revoked])
 
 
 def parse_admission(data: bytes) -> Admission:
-    if len(data) < 66:
+    certificates, at = [], 64
+    for _ in range(2):
+        if len(data) < at + _LENGTH.size:
+            raise Malformed("admission length")
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size + length
+        certificates.append(data[at - length : at])
+    if len(data) <= at or len(data) != at + 1 + data[at] * REVOKED_LENGTH:
         raise Malformed("admission length")
-    (length,) = struct.unpack_from("<H", data, 64)
-    if len(data) <= 66 + length:
-        raise Malformed("admission length")
-    return Admission(data[:32], data[32:64], data[66 + length :], data[66 : 66 + length])
+    starts = range(at + 1, len(data), REVOKED_LENGTH)
+    revoked = tuple(data[start : start + REVOKED_LENGTH] for start in starts)
+    return Admission(data[:32], data[32:64], certificates[1], certificates[0], revoked)
