@@ -58,6 +58,14 @@ MEMBER = NodeState(
     key(2), URL, NETWORK.identity, NETWORK.certify(key(2), "pi", 2), joined_by="an invitation"
 )
 STRANGER = NodeState(key(3), URL)
+ROTATED = NodeState(
+    key(2),
+    URL,
+    NETWORK.identity,
+    NETWORK.certify(key(2), "pi", 2),
+    next_static=key(4),
+    retired=sign_revocation(key(1).public_key, WALL, NETWORK.signing_key, key(2).public_key.data),
+)
 SERVER = ServerState(key(9), b"an access token.", 12345)
 
 
@@ -73,6 +81,7 @@ def ledger_content() -> dict[str, Any]:
     redeemed = ledger.invite("gone", WALL, seeded(3))
     ledger.issued.append(NETWORK.certify(key(6), redeemed.name, 9))
     ledger.strike({key(6).public_key.data})
+    ledger.successors[key(6).public_key.data] = key(7).public_key.data
     content: dict[str, Any] = through_json(pack_ledger(ledger))
     return content
 
@@ -105,7 +114,7 @@ def peers_content() -> dict[str, Any]:
 # Round trips
 
 
-@pytest.mark.parametrize("state", [FOUNDER, MEMBER, STRANGER])
+@pytest.mark.parametrize("state", [FOUNDER, MEMBER, STRANGER, ROTATED])
 def test_node_state(state: NodeState) -> None:
     assert parse_node_state(through_json(pack_node_state(state))) == state
 
@@ -196,7 +205,7 @@ def test_more_machines_than_an_invitation_has_uses() -> None:
     content = ledger_content()
     entry = content["invitations"][1]
     entry["addresses"] = []
-    assert not parses_or_names_the_file("ledger.json", content, CONTENTS[2][2])
+    assert not parses_or_names_the_file("ledger.json", content, lambda c: parse_ledger(c, FOUNDER))
 
 
 def test_peers() -> None:
@@ -236,6 +245,7 @@ def parse_all_of_revocations(content: dict[str, Any]) -> Any:
 
 CONTENTS: list[tuple[str, dict[str, Any], Any]] = [
     ("node.json", pack_node_state(FOUNDER), parse_node_state),
+    ("node.json", pack_node_state(ROTATED), parse_node_state),
     ("server.json", pack_server_state(SERVER), parse_server_state),
     ("ledger.json", ledger_content(), lambda content: parse_ledger(content, FOUNDER)),
     ("peers.json", peers_content(), parse_peers),
@@ -243,10 +253,17 @@ CONTENTS: list[tuple[str, dict[str, Any], Any]] = [
 ]
 OPTIONAL = {
     # Without them it is the state of one that is no member yet, or no founder.
-    "node.json": {"certificate", "signing_key", "joined_by", "name"},
+    "node.json": {
+        "certificate",
+        "signing_key",
+        "joined_by",
+        "name",
+        "next_private_key",
+        "retired",
+    },
     "server.json": set(),
-    # Written by a version that could not revoke.
-    "ledger.json": {"revoked"},
+    # Written by a version that could not revoke, or rotate keys.
+    "ledger.json": {"revoked", "successors"},
     "peers.json": {"name"},
     "revocations.json": {"announced"},
 }

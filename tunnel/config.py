@@ -3,9 +3,10 @@
 JSON objects, whose fields are listed here and nowhere else:
 
 ``node.json``    private_key, name, server; network_key, network_secret, certificate once a member;
-                 signing_key on an inviter; joined_by: id of the invitation it joined with
+                 signing_key on an inviter; joined_by: id of the invitation it joined with;
+                 next_private_key while one is asked for; retired: the revocation of the key before
 ``ledger.json``  issued: certificates; invitations: token, name, addresses, expires,
-                 redeemed: key, name; revoked: certificates
+                 redeemed: key, name; revoked: certificates; successors: pairs of keys
 ``peers.json``   peers: certificate, endpoints
 ``revocations.json``  revocations; announced: beginnings of revoked keys, from the admission
 ``server.json``  private_key, access_token, port
@@ -74,6 +75,10 @@ class NodeState:
     certificate: Certificate | None = None
     signing_key: SigningKey | None = field(default=None, repr=False)
     joined_by: str | None = None
+    next_static: PrivateKey | None = None
+    """The key that shall take the place of `static`, while a certificate of it is asked for."""
+    retired: Revocation | None = None
+    """Of the key that `static` took the place of."""
 
 
 @dataclass
@@ -100,6 +105,10 @@ def pack_node_state(state: NodeState) -> Json:
         content["network_secret"] = encode_base64(state.identity.secret)
         content["certificate"] = encode_base64(state.certificate.pack())
         content["name"] = state.certificate.name
+    if state.next_static:
+        content["next_private_key"] = encode_base64(state.next_static.data)
+    if state.retired:
+        content["retired"] = encode_base64(state.retired.pack())
     if state.signing_key:
         content["signing_key"] = encode_base64(state.signing_key.data)
     return content
@@ -118,6 +127,10 @@ def parse_node_state(content: Json) -> NodeState:
         state.identity = NetworkIdentity(
             VerifyKey(with_field.data("network_key", 32)), with_field.data("network_secret", 32)
         )
+    if "next_private_key" in content:
+        state.next_static = PrivateKey(with_field.data("next_private_key", 32))
+    if "retired" in content:
+        state.retired = with_field.parsed("retired", _read_revocation)
     if "signing_key" in content:
         state.signing_key = SigningKey(with_field.data("signing_key", 32))
     return state
@@ -140,6 +153,9 @@ def pack_ledger(ledger: InvitationLedger) -> Json:
             for invitation in ledger.invitations
         ],
         "revoked": [encode_base64(certificate.pack()) for certificate in ledger.struck],
+        "successors": [
+            [encode_base64(old), encode_base64(new)] for old, new in ledger.successors.items()
+        ],
     }
 
 
@@ -153,11 +169,25 @@ def parse_ledger(content: Json, state: NodeState) -> InvitationLedger:
             raise Malformed("no certificate is issued")
         invitations = [_read_invitation(entry) for entry in content["invitations"]]
         struck = [_read_certificate(text) for text in content.get("revoked", [])]
+        successors = {_read_key(old): _read_key(new) for old, new in content.get("successors", [])}
     except _WRONG as error:
         raise _damaged(LEDGER_FILE, str(error)) from error
     return InvitationLedger(
-        state.identity, state.signing_key, state.static, issued, invitations, struck
+        state.identity,
+        state.signing_key,
+        state.static,
+        issued,
+        invitations,
+        struck,
+        successors,
     )
+
+
+def _read_key(text: str) -> bytes:
+    key = decode_base64(text)
+    if len(key) != 32:
+        raise Malformed("key length")
+    return key
 
 
 def _read_invitation(entry: Json) -> Invitation:
@@ -507,6 +537,10 @@ class _FieldReader:
             return parse(self._content[key])
         except _WRONG as error:
             raise _damaged(self._file, key) from error
+
+
+def _read_revocation(text: str) -> Revocation:
+    return parse_revocation(decode_base64(text))
 
 
 def _read_certificate(text: str) -> Certificate:

@@ -99,6 +99,7 @@ def test_wrong_usage_is_exit_code_2_and_shows_the_usage(user: User, arguments: l
         ["doctor", "--drill"],
         ["invite", "pi"],
         ["revoke", "pi"],
+        ["rotate-key"],
     ],
 )
 def test_without_a_running_node(user: User, arguments: list[str]) -> None:
@@ -272,7 +273,7 @@ def test_a_key_file_of_another_user(user: User) -> None:
 
 def test_help_and_version(user: User) -> None:
     text = user.run("--help").stdout
-    names = "up down invite revoke status peers ping wait events server"
+    names = "up down invite revoke rotate-key status peers ping wait events server"
     for command in names.split():
         assert f"\n  {command} " in text
         shown = user.run(command, "--help")

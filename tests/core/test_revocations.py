@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
@@ -40,8 +41,9 @@ def test_golden_signature() -> None:
         "01000000"
         "0807060504030201"
         + "02" * 32
-        + "de64cf37fe4566403274c426c93860fa12a4cc41d1ed4f332a332359d57c5f10"
-        + "8256a5662d3d14ed7fb323eb57a4bd24b84279dcfa73b45c43b5faf5e0447f0a"
+        + "00" * 32
+        + "55dca488a52f98f28541d0267be8902bb52fdfcee52717b3f69a46dbe68ebf9c"
+        + "ff3a3a83aaeb59029c146ffbfc98a8ca848bc324a5fb7828029a730cf08e6103"
     )
     assert Revocations(signing_key.verify_key).add(parse_revocation(signed.pack()))
 
@@ -111,3 +113,53 @@ def test_digests_tell_what_is_missing(ours: list[Revocation], theirs: list[Revoc
         here.add(one)
     assert here.digests == there.digests
     assert here.differing(there.digests) == []
+
+
+# With a successor
+
+
+def rotated(number: int, successor: int) -> Revocation:
+    new = key(successor).public_key.data
+    return sign_revocation(key(number).public_key, WALL, NETWORK.signing_key, new)
+
+
+def test_of_several_about_one_key_all_nodes_keep_the_same() -> None:
+    """In whatever order they come: a member that was expelled is none, whatever key it had made
+    before; and of two keys that took the place of one, one counts."""
+    final = sign_revocation(key(2).public_key, WALL, NETWORK.signing_key)
+    three = (final, rotated(2, 30), rotated(2, 31))
+    smaller = min(three[1:], key=lambda each: each.successor)
+    for order in permutations(three):
+        known = Revocations(NETWORK.identity.key)
+        for each in order:
+            known.add(each)
+        assert list(known) == [final]
+    for order in permutations(three[1:]):
+        known = Revocations(NETWORK.identity.key)
+        for each in order:
+            known.add(each)
+        assert list(known) == [smaller]
+        before = known.digests
+        assert known.add(final), "news, and seen in the digest"
+        assert known.digests != before
+        assert not known.add(smaller)
+
+
+def test_a_successor_is_signed_for() -> None:
+    known = Revocations(NETWORK.identity.key)
+    with pytest.raises(AuthenticationFailed):
+        known.add(replace(rotated(2, 30), successor=key(31).public_key.data))
+    known.add(rotated(2, 30))
+    with pytest.raises(AuthenticationFailed):
+        known.add(replace(rotated(2, 30), successor=bytes(32)))
+    assert list(known) == [rotated(2, 30)]
+
+
+def test_what_outranks_another_is_kept_though_there_is_no_room() -> None:
+    known = Revocations(NETWORK.identity.key)
+    known.add(rotated(2, 30))
+    for number in range(MAX_REVOCATIONS - 1):
+        other = PublicKey(number.to_bytes(32, "big"))
+        known.add(sign_revocation(other, WALL, NETWORK.signing_key))
+    assert known.is_full
+    assert known.add(sign_revocation(key(2).public_key, WALL, NETWORK.signing_key))

@@ -145,6 +145,24 @@ class World:
         self.hosts[name] = host
         return self.start_node(name)
 
+    def make_inviter(self, name: str) -> Node:
+        """Start it again as one that may invite, with a ledger of its own."""
+        own = replace(self._certificates[name], serial=1000, may_invite=True)
+        self._certificates[name] = self.sign(own)
+        return self.start_node(name)
+
+    def rotated(self, name: str) -> Node:
+        """Start it again with the key that it has been granted, as the driver has kept it."""
+        node = self.node(name)
+        grant, new = node.rotation.grant, node.rotation._next
+        assert grant is not None
+        assert new is not None
+        peers = tuple(KnownPeer(peer.packed_certificate, ()) for peer in node.peers)
+        revocations = (*(one.pack() for one in node.revocations), grant.revocation.pack())
+        self.hosts[name].stop()
+        self._keys[name], self._certificates[name] = new, grant.certificate
+        return self.start_node(name, peers, revocations)
+
     def start_node(
         self,
         name: str,
@@ -168,7 +186,7 @@ class World:
             now=host.now,
             random_bytes=host.random_bytes,
             wall_clock=host.wall_clock,
-            ledger=self.ledgers.get(name),
+            ledger=self._ledger_of(name, certificate),
         )
         host.start(node)
         if name in self._ports:  # The driver takes the port of last time, if it can.
@@ -181,12 +199,23 @@ class World:
         return node
 
     def give_ledger(self, name: str) -> InvitationLedger:
-        """From its next start on this node may invite."""
+        """An empty one: from its next start on this node may invite."""
         certificate = self._certificates[name]
         key = self._keys[name]
         ledger = InvitationLedger(self._identity, self._signing_key, key, [certificate])
         self.ledgers[name] = ledger
         return ledger
+
+    def _ledger_of(self, name: str, certificate: Certificate) -> InvitationLedger | None:
+        """That of last time, if it was started before."""
+        if certificate.may_invite and name not in self.ledgers:
+            self.give_ledger(name)
+        return self.ledgers.get(name)
+
+    def save_ledger(self, name: str) -> None:
+        """As its driver does when something is asked of it."""
+        host = self.hosts[name]
+        host.call(lambda node, now: node.ledger_saved(node.inviter.revision, now))
 
     @property
     def url(self) -> ServerUrl:

@@ -101,6 +101,7 @@ from tunnel.wire.revocation import (
     RevocationList,
     parse_revocation,
 )
+from tunnel.wire.rotation import RotationAnswer, RotationRequest, RotationStatus
 
 Parse = Callable[[bytes], Any]
 
@@ -209,9 +210,9 @@ responses = st.builds(
     Response, words(32), words(32), octets(32), octets(16), octets(16), octets(16), words(8)
 )
 
-REVOCATION = Revocation(KEY, 0x0102030405060708, b"S" * 64)
-REVOCATION_HEX = f"01 000000 0807060504030201 {KEY_HEX}" + "53" * 64
-revocations = st.builds(Revocation, octets(32), words(64), octets(64))
+REVOCATION = Revocation(KEY, 0x0102030405060708, b"S" * 64, OTHER_KEY)
+REVOCATION_HEX = f"01 000000 0807060504030201 {KEY_HEX} {OTHER_KEY_HEX}" + "53" * 64
+revocations = st.builds(Revocation, octets(32), words(64), octets(64), octets(32))
 
 KINDS = [
     Kind(
@@ -286,6 +287,35 @@ KINDS = [
         st.lists(revocations, min_size=1, max_size=MOST_LISTED).map(
             lambda listed: RevocationList(tuple(listed))
         ),
+        is_open=True,
+    ),
+    Kind(
+        "rotation request",
+        parse_check,
+        RotationRequest(KEY, b"P" * 32),
+        f"0d 000000 {KEY_HEX}" + "50" * 32,
+        st.builds(RotationRequest, octets(32), octets(32)),
+        is_open=True,
+    ),
+    Kind(
+        "rotation answer",
+        parse_check,
+        RotationAnswer(RotationStatus.GRANTED, b"certificate", REVOCATION),
+        f"0e 00 0b00 6365727469666963617465 {REVOCATION_HEX}",
+        st.builds(
+            RotationAnswer,
+            st.just(RotationStatus.GRANTED),
+            st.binary(min_size=1, max_size=300),
+            revocations,
+        ),
+        is_open=True,
+    ),
+    Kind(
+        "rotation refused",
+        parse_check,
+        RotationAnswer(RotationStatus.TAKEN),
+        "0e 02 0000",
+        st.sampled_from([RotationStatus.TAKEN, RotationStatus.NO_INVITER]).map(RotationAnswer),
         is_open=True,
     ),
     Kind(

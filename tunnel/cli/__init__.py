@@ -60,7 +60,7 @@ def _add_commands() -> None:
     from tunnel.cli import doctor, network, node, query, server
 
     main.add_command(server.server)
-    for command in (node.up, node.down, node.invite, node.revoke):
+    for command in (node.up, node.down, node.invite, node.revoke, node.rotate_key):
         main.add_command(command)
 
     for command in (query.status, query.peers, query.ping, query.wait, query.events):

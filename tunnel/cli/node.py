@@ -180,6 +180,32 @@ def revoke(name: str, as_json: bool, state_dir: str | None) -> None:
         click.echo(json.dumps(answer))
 
 
+@click.command("rotate-key")
+@click.option("--timeout", default=15.0, show_default=True, help="Seconds to wait for an answer.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+@state_dir
+def rotate_key(timeout: float, as_json: bool, state_dir: str | None) -> None:
+    """Replace this machine's key; its name and addresses stay.
+
+    A machine that may invite has to be online. The new key is used from the next start on, and the
+    old one is void everywhere then.
+    """
+    import json
+
+    from tunnel.drivers.control import request
+    from tunnel.drivers.places import node_places
+
+    body = {"command": "rotate", "timeout": timeout}
+    answer = next(request(node_places(state_dir).control, body, timeout=timeout + 10.0))
+    click.echo(
+        f"punchtun: the new key is {answer['public_key']}. It is used from the next start on: "
+        "`punchtun down`, then `punchtun up`; for a service, `systemctl restart`",
+        err=True,
+    )
+    if as_json:
+        click.echo(json.dumps(answer))
+
+
 def format_revoked(answer: dict[str, Any]) -> str:
     name, told = answer["name"], answer["told"]
     if answer["public_key"] is None:

@@ -30,6 +30,7 @@ from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
 from tunnel.core.port_guessing import PortGuessing
 from tunnel.core.registration import Registration
+from tunnel.core.rotation import Rotation
 from tunnel.core.witness import Witness
 from tunnel.wire.endpoint import Endpoint
 
@@ -50,6 +51,7 @@ class Collector:
         disclosure: Disclosure,
         witness: Witness,
         expulsion: Expulsion,
+        rotation: Rotation,
         inbound: Inbound,
         outbound: Outbound,
         drops: Counter[str],
@@ -65,6 +67,7 @@ class Collector:
         self._disclosure = disclosure
         self._witness = witness
         self._expulsion = expulsion
+        self._rotation = rotation
         self._inbound = inbound
         self._outbound = outbound
         self._drops = drops
@@ -78,6 +81,7 @@ class Collector:
         """Into the outbound's transmits, and `events`."""
         self.events.extend(self._inbound.take_events())
         self.events.extend(self._expulsion.take_events())
+        self.events.extend(self._rotation.take_events())
         if self._registration.observed != self._observed:
             self.announce(now)
         for event in self._registration.take_events():

@@ -37,6 +37,8 @@ class NodeConfig:
     """Known from earlier runs, packed; verified again before use."""
     announced: tuple[bytes, ...] = ()
     """Beginnings of revoked keys, as the admission says."""
+    next_static: PrivateKey | None = None
+    """The key that shall take the place of this one, if a rotation has begun."""
     mtu: int = TUNNEL_MTU
     may_rebind: bool = True
     """Whether another local port may be taken when punching keeps failing from this one."""

@@ -106,6 +106,25 @@ class MemberRevoked:
     """Its public key."""
     is_own: bool = False
     """It is this node, which is silent from now on."""
+    successor: str = ""
+    """The public key that the member has instead: it has rotated its key, and is a member still."""
+
+
+@dataclass(frozen=True, slots=True)
+class RotationAsked:
+    """A member asks for a new key. The answer waits until the ledger is saved."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReplaced:
+    """Our request for a new key is answered: keep the grant, and use it from the next start on."""
+
+    inviter: str
+    """Who has answered."""
+    key: str
+    """The new public key; empty: refused, for another key has taken the place of ours before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +229,8 @@ Event = (
     | AddressContested
     | PeerGone
     | MemberRevoked
+    | RotationAsked
+    | KeyReplaced
     | SessionEstablished
     | PathChanged
     | PathDoubted

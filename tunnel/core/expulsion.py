@@ -26,7 +26,13 @@ from tunnel.core.revocations import Revocations
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.certificate import Certificate
-from tunnel.wire.revocation import MOST_LISTED, Revocation, RevocationDigest, RevocationList
+from tunnel.wire.revocation import (
+    MOST_LISTED,
+    NO_SUCCESSOR,
+    Revocation,
+    RevocationDigest,
+    RevocationList,
+)
 
 DELAYS = (0.5, 1.0, 3.0, 10.0, 60.0, 600.0)
 """Seconds until a peer that is known, or feared, to lack something is told the same again. The last
@@ -92,20 +98,21 @@ class Expulsion:
         """One from an earlier run, before there are peers. Raises AuthenticationFailed."""
         self.revocations.add(revocation)
         if revocation.key == self._own.key and not self.is_expelled:
-            self._note_own()
+            self._note_own(revocation)
 
     def carry_out(self, revocation: Revocation, now: float) -> bool:
         """Whether it is news, which it will be to our peers, too. Raises AuthenticationFailed."""
         if not self.revocations.add(revocation):
             return False
         if revocation.key == self._own.key:
-            self._leave(revocation, now)
+            if not self.is_expelled:
+                self._leave(revocation, now)
             return True
         peer = self._peers.get(revocation.key)
         if peer is not None:
             self._dismiss(peer, revocation, FAREWELLS, now)
         name, key = peer.name if peer is not None else "", str(PublicKey(revocation.key))
-        self._events.append(MemberRevoked(name, key))
+        self._events.append(MemberRevoked(name, key, successor=_name_successor(revocation)))
         for exchange in self._exchanges.values():
             exchange.tries = 0  # Also with the one that told us: it may have more.
         self._look_at = now
@@ -210,10 +217,17 @@ class Expulsion:
         for peer in list(self._peers):
             self._dismiss(peer, revocation, 1, now)
         self._registration.close(now)
-        self._note_own()
+        self._note_own(revocation)
 
-    def _note_own(self) -> None:
+    def _note_own(self, revocation: Revocation) -> None:
         self.is_expelled = True
         self._look_at = None
         key = str(PublicKey(self._own.key))
-        self._events.append(MemberRevoked(self._own.name, key, is_own=True))
+        successor = _name_successor(revocation)
+        self._events.append(MemberRevoked(self._own.name, key, is_own=True, successor=successor))
+
+
+def _name_successor(revocation: Revocation) -> str:
+    if revocation.successor == NO_SUCCESSOR:
+        return ""
+    return str(PublicKey(revocation.successor))

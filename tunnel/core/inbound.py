@@ -26,6 +26,7 @@ from tunnel.core.peer import Peer
 from tunnel.core.peer_table import PeerTable
 from tunnel.core.port_guessing import PortGuessing
 from tunnel.core.registration import Registration
+from tunnel.core.rotation import Rotation
 from tunnel.core.session import Session
 from tunnel.core.witness import Witness
 from tunnel.errors import AuthenticationFailed, Malformed
@@ -56,6 +57,7 @@ from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import RELAY, pack_relay, parse_relay
 from tunnel.wire.rendezvous import Echoed
 from tunnel.wire.revocation import RevocationDigest, RevocationList
+from tunnel.wire.rotation import RotationAnswer, RotationRequest
 from tunnel.wire.train import TRAIN, packet_of, split_bundle
 from tunnel.wire.transport import TRANSPORT, parse_header, parse_place
 
@@ -78,6 +80,7 @@ class Inbound:
         nat: NatDiscovery,
         witness: Witness,
         expulsion: Expulsion,
+        rotation: Rotation,
         outbound: Outbound,
     ) -> None:
         self._indices = indices
@@ -92,6 +95,7 @@ class Inbound:
         self._nat = nat
         self._witness = witness
         self._expulsion = expulsion
+        self._rotation = rotation
         self._outbound = outbound
         self._events: list[Event] = []
 
@@ -283,6 +287,10 @@ class Inbound:
             self._expulsion.receive_digest(check, peer, now)
         elif isinstance(check, RevocationList):
             self._expulsion.receive_list(check, peer, now)
+        elif isinstance(check, RotationRequest):
+            self._rotation.receive_request(check, peer, now)
+        elif isinstance(check, RotationAnswer):
+            self._rotation.receive_answer(check, peer)
         else:
             self._lose_peer(peer, "it said good-bye")
 

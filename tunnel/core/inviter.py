@@ -16,6 +16,7 @@ from tunnel.noise.keys import PublicKey
 from tunnel.wire.invitation import JoinStatus, JoinString, parse_join_request
 from tunnel.wire.rendezvous import Asked, Grant
 from tunnel.wire.revocation import Revocation
+from tunnel.wire.rotation import RotationAnswer, RotationRequest
 
 
 class Inviter:
@@ -44,6 +45,8 @@ class Inviter:
         """Joiner → the answer to what it asked last, and the revision of the ledger that must be on
         disk before that leaves."""
         self._ready: list[Grant] = []
+        self._rotations: dict[bytes, tuple[int, RotationAnswer]] = {}
+        """Key of a member → the answer to it, and the revision that must be on disk."""
 
     def invite(
         self,
@@ -121,6 +124,30 @@ class Inviter:
         whom they have expelled."""
         ledger.learn([peer.certificate for peer in self._peers])
         self.strike_revoked()
+
+    def rotate(self, request: RotationRequest, old: bytes) -> bool:
+        """Give the member with the key `old` another; whether this node may. The answer waits until
+        the ledger is saved. Raises AuthenticationFailed: no answer then."""
+        if self.ledger is None:
+            return False
+        self._learn(self.ledger)
+        if request.key in self._revocations:
+            raise AuthenticationFailed("rotation to a revoked key")
+        answer, has_changed = self.ledger.rotate(old, request, self._wall_clock())
+        self.revision += has_changed
+        self._rotations[old] = (self.revision, answer)
+        return True
+
+    def take_rotations(self, revision: int) -> list[tuple[bytes, RotationAnswer]]:
+        """As `take_grants`: keys of members, and what they are answered."""
+        saved = [old for old, (needed, _) in self._rotations.items() if needed <= revision]
+        return [(old, self._rotations.pop(old)[1]) for old in saved]
+
+    def sign_orphans(self) -> list[Revocation]:
+        """What else follows from the revocations that are known: see the ledger's."""
+        if self.ledger is None:
+            return []
+        return self.ledger.sign_orphans(self._revocations, self._wall_clock())
 
     def take_ready(self) -> list[Grant]:
         """Answers that wait for nothing."""

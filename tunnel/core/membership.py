@@ -8,13 +8,13 @@ derive nothing from it), the key that seals announcements, and the preshared key
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tunnel.core.machine import RandomBytes
-from tunnel.core.revocations import sign_revocation
+from tunnel.core.revocations import Revocations, sign_revocation
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
 from tunnel.noise.keys import PresharedKey, PrivateKey, PublicKey, SigningKey, VerifyKey
 from tunnel.noise.primitives import constant_time_equal
@@ -41,6 +41,7 @@ from tunnel.wire.invitation import (
 )
 from tunnel.wire.rendezvous import MAX_SEALED, NETWORK_TAG_LENGTH
 from tunnel.wire.revocation import Revocation
+from tunnel.wire.rotation import RotationAnswer, RotationRequest, RotationStatus
 
 DEFAULT_EXPIRY = 24 * 3600
 """Of an invitation, in seconds."""
@@ -220,6 +221,7 @@ class InvitationLedger:
         issued: Iterable[Certificate],
         invitations: Iterable[Invitation] = (),
         struck: Iterable[Certificate] = (),
+        successors: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self._identity = identity
         self._signing_key = signing_key
@@ -229,6 +231,8 @@ class InvitationLedger:
         self.invitations = list(invitations)
         self.struck = list(struck)
         """Certificates of those that are revoked."""
+        self.successors = dict(successors or {})
+        """Key → the one that a member was given instead: the first it asked for, and no other."""
 
     @property
     def prefix(self) -> ipaddress.IPv4Network:
@@ -401,12 +405,63 @@ class InvitationLedger:
             number += 1
         return f"{invitation.name}-{number}"
 
+    # Rotating
+
+    def rotate(
+        self, old: bytes, request: RotationRequest, wall_time: float
+    ) -> tuple[RotationAnswer, bool]:
+        """The answer to the member with the key `old`, and whether the ledger has changed. The
+        certificate is as old as the one before, and gives the same.
+
+        Raises AuthenticationFailed for a key that cannot be given: no answer then.
+        """
+        new = PublicKey(request.key)
+        if not new.is_canonical:
+            raise AuthenticationFailed("key in another form")
+        proof = join_key(b"key rotation", self._static, new, old)
+        if not constant_time_equal(proof, request.proof):
+            raise AuthenticationFailed("rotation proof")
+        given = self.successors.get(old)
+        if given is not None and given != new.data:
+            return RotationAnswer(RotationStatus.TAKEN), False
+        if given is None:
+            present = [c for c in self.issued if c.key == old]
+            if not present or new.data in {c.key for c in (*self.issued, *self.struck)}:
+                raise AuthenticationFailed("rotation to a key that is known")
+            certificate = replace(
+                max(present, key=lambda c: c.serial),
+                key=new.data,
+                serial=1 + max(c.serial for c in (*self.issued, *self.struck)),
+            )
+            self.issued.append(sign_certificate(certificate, self._signing_key))
+            self.successors[old] = new.data
+        successors = [c for c in self.issued if c.key == new.data]
+        if not successors:
+            return RotationAnswer(RotationStatus.TAKEN), False
+        certificate = max(successors, key=lambda c: c.serial)
+        revocation = sign_revocation(PublicKey(old), wall_time, self._signing_key, new.data)
+        answer = RotationAnswer(RotationStatus.GRANTED, certificate.pack(), revocation)
+        return answer, given is None
+
     # Revoking
+
+    def sign_orphans(self, revocations: Revocations, wall_time: float) -> list[Revocation]:
+        """Of keys given in the place of others that are revoked now, but not for them: the member
+        was expelled, or another key has taken the place. They are void, too."""
+        found = []
+        for old, new in self.successors.items():
+            statement = revocations.get(old)
+            is_orphan = statement is not None and statement.successor != new
+            if is_orphan and revocations.get(new) is None:
+                found.append(sign_revocation(PublicKey(new), wall_time, self._signing_key))
+        return found
 
     def sign_revocation(self, name: str, wall_time: float) -> Revocation:
         """Of the member of that name or key. Changes nothing: see `strike`. Raises UsageError:
         there is none, or several, or it is this node."""
         found = {c.key for c in self.issued if name in (c.name, str(PublicKey(c.key)))}
+        # Who is about to rotate its key has two; what becomes of the first becomes of both.
+        found -= {self.successors[key] for key in found if key in self.successors}
         if not found:
             known = ", ".join(sorted({c.name for c in self.issued[1:]})) or "nobody"
             raise UsageError(f"no member is called '{name}'; known here: {known}")

@@ -40,6 +40,7 @@ from tunnel.core.port_guessing import PortGuessing
 from tunnel.core.rebind import RebindPolicy
 from tunnel.core.registration import Registration
 from tunnel.core.revocations import Revocations
+from tunnel.core.rotation import Rotation
 from tunnel.core.server_session import ServerSession
 from tunnel.core.session import Session
 from tunnel.core.status import describe_node
@@ -47,7 +48,7 @@ from tunnel.core.transport import Opening, Transport, stream_routes
 from tunnel.core.witness import Witness
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.handshake import PUNCHTUN
-from tunnel.noise.keys import PublicKey
+from tunnel.noise.keys import PrivateKey, PublicKey
 from tunnel.wire.certificate import Network
 from tunnel.wire.check import (
     GoodBye,
@@ -120,6 +121,16 @@ class Node:
             self.guessing,
             self._outbound,
         )
+        self.rotation = Rotation(
+            config.certificate,
+            config.identity,
+            self.peers,
+            self.inviter,
+            self._outbound,
+            wall_clock,
+        )
+        self._followed = b""
+        """Digests of the revocations whose consequences have been drawn."""
         self._inbound = Inbound(
             indices=indices,
             handshakes=HandshakeReceiver(PUNCHTUN, config.static, random_bytes),
@@ -133,6 +144,7 @@ class Node:
             nat=self.nat,
             witness=self._witness,
             expulsion=self._expulsion,
+            rotation=self.rotation,
             outbound=self._outbound,
         )
         self.departures = Departures(self.peers, self._outbound)
@@ -147,6 +159,7 @@ class Node:
             disclosure=self.disclosure,
             witness=self._witness,
             expulsion=self._expulsion,
+            rotation=self.rotation,
             inbound=self._inbound,
             outbound=self._outbound,
             drops=self.drops,
@@ -160,6 +173,8 @@ class Node:
         self._is_silent = self._expulsion.is_expelled
         """Whether nothing is sent any more: we are revoked, and have said good-bye."""
         self.inviter.strike_revoked()
+        if config.next_static is not None:
+            self.rotation.begin(config.next_static, now)
         for known in () if self._is_silent else config.known_peers:
             try:
                 self.peers.remember(known.certificate, known.endpoints)
@@ -236,6 +251,17 @@ class Node:
         self.inviter.note_saved(revision)
         for grant in self.inviter.take_grants(revision):
             self.registration.send(grant, now)
+        for key, answer in self.inviter.take_rotations(revision):
+            member = self.peers.get(key)
+            if member is not None:
+                self._outbound.send(member, answer.pack(), now)
+        self._collect(now)
+
+    def rotate(self, new: PrivateKey, now: float) -> None:
+        """Ask for a certificate of `new`, which is kept on disk already; a KeyReplaced event will
+        say what has come of it."""
+        self.rotation.begin(new, now)
+        self.rotation.handle_timer(now)
         self._collect(now)
 
     def revoke(self, revocation: Revocation, now: float) -> None:
@@ -377,7 +403,7 @@ class Node:
         if self._is_silent:
             return None
         parts = (self.registration, self.lifetime, self.nat, self.guessing, self.disclosure)
-        times = [part.get_timer() for part in (*parts, self._expulsion)]
+        times = [part.get_timer() for part in (*parts, self._expulsion, self.rotation)]
         return earliest((self.peers.attention.get_timer(), *times))
 
     def handle_timer(self, now: float) -> None:
@@ -393,6 +419,7 @@ class Node:
         self.guessing.handle_timer(self.peers, now)
         self.disclosure.handle_timer(self.peers, now)
         self._expulsion.handle_timer(now)
+        self.rotation.handle_timer(now)
         may_rebind = self.config.may_rebind and self.registration.is_connected
         may_rebind = may_rebind and not self.registration.is_udp_blocked
         if may_rebind and self._rebind_policy.is_due(due, self.peers, now):
@@ -414,6 +441,10 @@ class Node:
         if self._is_silent:
             self.registration.datagrams_to_send()  # What commands still asked for.
             return
+        if self._followed != self.revocations.digests:
+            for orphan in () if self.revocations.is_full else self.inviter.sign_orphans():
+                self._expulsion.carry_out(orphan, now)
+            self._followed = self.revocations.digests
         self._collector.collect(now)
         # With the words of farewell collected, those were the last.
         self._is_silent = self._expulsion.is_expelled

@@ -212,6 +212,8 @@ class PeerTable:
             senior, junior = sorted((peer.certificate, other), key=seniority)
             if senior is peer.certificate:
                 self.routes.add(network, peer)
+            if (senior.name, senior.issued) == (junior.name, junior.issued):
+                continue  # One member that has just rotated its key: the old one is revoked soon.
             contest = AddressContested(str(network), senior.name, junior.name)
             if contest not in self._told:
                 self._told.add(contest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.keys import PublicKey, SigningKey, VerifyKey
@@ -13,6 +14,7 @@ from tunnel.wire.revocation import (
     DIGEST_LENGTH,
     DIGESTS_LENGTH,
     GROUPS,
+    NO_SUCCESSOR,
     SIGNED_PREFIX,
     Revocation,
     group_of,
@@ -20,17 +22,19 @@ from tunnel.wire.revocation import (
 )
 
 MAX_REVOCATIONS = 1024
-"""As many as a network has nodes at most, at the server. A statement has 108 bytes."""
+"""As many as a network has nodes at most, at the server. A statement has 140 bytes."""
 
 
-def sign_revocation(key: PublicKey, wall_time: float, signing_key: SigningKey) -> Revocation:
-    unsigned = Revocation(key.data, int(wall_time))
-    signature = signing_key.sign(SIGNED_PREFIX + unsigned.signed_part())
-    return Revocation(unsigned.key, unsigned.revoked, signature)
+def sign_revocation(
+    key: PublicKey, wall_time: float, signing_key: SigningKey, successor: bytes = NO_SUCCESSOR
+) -> Revocation:
+    unsigned = Revocation(key.data, int(wall_time), successor=successor)
+    return replace(unsigned, signature=signing_key.sign(SIGNED_PREFIX + unsigned.signed_part()))
 
 
 class Revocations:
-    """Each is verified before it is kept, and there is one for a key: the first that came."""
+    """Each is verified before it is kept, and there is one for a key: of several the one without a
+    successor, or else with the smallest, so that all nodes come to the same."""
 
     def __init__(self, network: VerifyKey) -> None:
         self._network = network
@@ -66,12 +70,14 @@ class Revocations:
         return [revocation.key for revocation in ordered]
 
     def add(self, revocation: Revocation) -> bool:
-        """Keep it; whether it is news. Raises AuthenticationFailed: the network did not sign it, or
+        """Keep it; whether it is news: of another key, or of one whose successor is no more what
+        was said. Raises AuthenticationFailed: the network did not sign it, or
         there are too many."""
-        if revocation.key in self._by_key:
+        known = self._by_key.get(revocation.key)
+        if known is not None and revocation.successor >= known.successor:
             return False
         self._network.verify(SIGNED_PREFIX + revocation.signed_part(), revocation.signature)
-        if self.is_full:
+        if known is None and self.is_full:
             raise AuthenticationFailed("too many revocations")
         self._by_key[revocation.key] = revocation
         self._bring_up_to_date(group_of(revocation.key))
@@ -87,8 +93,8 @@ class Revocations:
         return [revocation for revocation in self if group_of(revocation.key) not in same]
 
     def _bring_up_to_date(self, group: int) -> None:
-        keys = [key for key in sorted(self._by_key) if group_of(key) == group]
-        digest = derive_key(b"revocations", *keys)[:DIGEST_LENGTH]
+        said = [each.key + each.successor for each in self if group_of(each.key) == group]
+        digest = derive_key(b"revocations", *said)[:DIGEST_LENGTH]
         start = group * DIGEST_LENGTH
         self.digests = self.digests[:start] + digest + self.digests[start + DIGEST_LENGTH :]
 

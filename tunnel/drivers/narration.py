@@ -37,14 +37,34 @@ def narrate(event: core.Event) -> str:
             )
         case core.PeerGone(peer=peer, reason=reason):
             return f"{peer} is gone: {reason}"
+        case core.MemberRevoked(is_own=True, successor=successor) if successor:
+            return (
+                "this machine's key has been replaced by another, which is the member now, and it "
+                "is silent from now on. If that was not you by `punchtun rotate-key`, somebody has "
+                f"a copy of its key: on a machine that may invite, `punchtun revoke -- {successor}`"
+            )
         case core.MemberRevoked(is_own=True):
             return (
                 "this machine has been revoked: it is no longer a member of its network, and is "
                 "silent from now on. To come back it needs a new invitation: stop it, and "
                 "`punchtun up 'punchtun-join:…'`"
             )
+        case core.MemberRevoked(peer=peer, key=key, successor=successor) if successor:
+            return f"{peer or key} has a new key, and the one it had is void"
         case core.MemberRevoked(peer=peer, key=key):
             return f"{peer or key} has been revoked: it is no longer a member of the network"
+        case core.RotationAsked(peer=peer):
+            return f"{peer} asks for a new key"
+        case core.KeyReplaced(inviter=inviter, key=""):
+            return (
+                f"{inviter} refuses a new key: another one has taken the place of this machine's "
+                "before. Somebody has a copy of its key: on a machine that may invite, `punchtun "
+                "revoke` this one, and invite it again"
+            )
+        case core.KeyReplaced(inviter=inviter, key=key):
+            return (
+                f"{inviter} has certified the new key {key}, which is used from the next start on"
+            )
         case core.SessionEstablished(peer=peer):
             return f"{peer}: keys agreed"
         case core.PathChanged(peer=peer, before=before, after=after, cause=cause):

@@ -20,11 +20,13 @@ from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import Event as CoreEvent
 from tunnel.core.events import (
     InvitationRedeemed,
+    KeyReplaced,
     MappingMoved,
     MemberRevoked,
     PeersChanged,
     PingAnswered,
     RebindWanted,
+    RotationAsked,
     ServerLost,
     ServerRegistered,
     SocketsReleased,
@@ -36,6 +38,7 @@ from tunnel.drivers.control import ControlServer
 from tunnel.drivers.egress import Egress
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.ingress import Ingress
+from tunnel.drivers.key_rotation import KeyRotation
 from tunnel.drivers.ledger_file import LedgerFile
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.narration import narrate
@@ -117,7 +120,9 @@ class NodeDriver:
         self._network = LocalNetwork()
         self._network_timer: Any = None
         self._must_save_peers = self._must_save_revocations = False
+        self._rotation = KeyRotation(state, self.node, self.command)
         self._saving: Any = None
+        self._keeping: Any = None
         self._locating: Any = None
 
     # What the control socket asks
@@ -186,6 +191,10 @@ class NodeDriver:
         now = clock.now()
         told = [peer.name for peer in node.peers if peer.session.is_established(now)]
         return str(PublicKey(revocation.key)), sorted(told)
+
+    def rotate_key(self, timeout: float) -> str:
+        """As `KeyRotation.ask`."""
+        return self._rotation.ask(timeout, self.wait_for_change)
 
     # Running
 
@@ -264,7 +273,7 @@ class NodeDriver:
         if self._port_mapping is not None:
             self._port_mapping.close()
         self._control.close()
-        for greenlet in [*self._greenlets, self._locating, self._saving]:
+        for greenlet in [*self._greenlets, self._locating, self._saving, self._keeping]:
             if greenlet is not None:
                 greenlet.kill()
         self._streams.close()
@@ -356,6 +365,10 @@ class NodeDriver:
                 gevent.spawn(self.rebind)
             if isinstance(event, InvitationRedeemed):
                 gevent.spawn(self._answer_joiner, event.name)
+            if isinstance(event, RotationAsked):
+                gevent.spawn(self._answer_rotation, event.peer)
+            if isinstance(event, KeyReplaced) and event.key:
+                self._keeping = gevent.spawn(self._rotation.keep, self._announce_change)
             self._record(event)
 
     def _record(self, event: CoreEvent) -> None:
@@ -392,6 +405,12 @@ class NodeDriver:
             return
         if name:
             log.info("%s has joined", name)
+
+    def _answer_rotation(self, name: str) -> None:
+        try:
+            self.save_ledger()
+        except OperatorError as error:
+            log.error("cannot give %s a new key: %s", name, error)  # It will ask again.
 
     def _keep_revocations(self) -> None:
         self._must_save_revocations = True

@@ -9,6 +9,7 @@ wait                  peer or null, direct, timeout                one: state, e
 events                peer or null, follow                         one an event
 invite                name, ip or null, expires, uses              one: join, name, uses, expires
 revoke                name                                         one: name, public_key, told
+rotate                timeout                                      one: public_key
 drill                 timeout                                      one: port, peers
 doctor                peer                                         one: peer, evidence
 down                                                               one: stopping
@@ -55,6 +56,8 @@ class NodeControl:
             return self._invite(request)
         if command == "revoke":
             return self._revoke(request)
+        if command == "rotate":
+            return {"public_key": self._driver.rotate_key(float(request.get("timeout") or 10))}
         if command == "drill":
             return self._drill(request)
         if command == "doctor":

@@ -145,7 +145,8 @@ def run_node(options: UpOptions, places: Places) -> None:
             certificate=state.certificate,
             server=state.server,
             known_peers=parse_peers(directory.read_json(PEERS_FILE)),
-            revocations=parse_revocations(directory.read_json(REVOCATIONS_FILE)),
+            revocations=_known_revocations(state, directory),
+            next_static=None if ledger is not None else state.next_static,
             announced=parse_announced(directory.read_json(REVOCATIONS_FILE)),
             mtu=mtu,
             may_rebind=options.listen_port is None,
@@ -345,6 +346,13 @@ def is_revoked(state: NodeState, directory: StateDirectory) -> bool:
     if state.identity is None:
         return False
     return state.static.public_key.data in read_revocations(state.identity, directory)
+
+
+def _known_revocations(state: NodeState, directory: StateDirectory) -> tuple[bytes, ...]:
+    """That of the key before, if the key has just been replaced, among them: it is for this node to
+    tell the others."""
+    known = parse_revocations(directory.read_json(REVOCATIONS_FILE))
+    return known if state.retired is None else (*known, state.retired.pack())
 
 
 def read_revocations(identity: NetworkIdentity, directory: StateDirectory) -> Revocations:

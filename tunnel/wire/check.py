@@ -17,6 +17,7 @@ check. An empty payload is a keep-alive.
                 | first endpoint (18) | last port (2) |
     nature      | 10 | see ``nature.py`` |
     revocations | 11, 12 | see ``revocation.py`` |
+    rotation    | 13, 14 | see ``rotation.py`` |
 
 A pong carries a transaction of its own (`reply`); the confirm echoes it. So three messages prove
 the path to both ends. `observed` is where the ping came from, :: and port 0 when it was relayed.
@@ -48,6 +49,14 @@ from tunnel.wire.revocation import (
     RevocationList,
     parse_revocation_digest,
     parse_revocation_list,
+)
+from tunnel.wire.rotation import (
+    ROTATION_ANSWER,
+    ROTATION_REQUEST,
+    RotationAnswer,
+    RotationRequest,
+    parse_rotation_answer,
+    parse_rotation_request,
 )
 
 PING = 1
@@ -217,6 +226,8 @@ Check = (
     | Nature
     | RevocationDigest
     | RevocationList
+    | RotationRequest
+    | RotationAnswer
 )
 
 
@@ -244,6 +255,10 @@ def parse_check(payload: bytes) -> Check:
         return parse_revocation_digest(payload)
     if kind == REVOCATION_LIST:
         return parse_revocation_list(payload)
+    if kind == ROTATION_REQUEST:
+        return parse_rotation_request(payload)
+    if kind == ROTATION_ANSWER:
+        return parse_rotation_answer(payload)
     if kind == CALL_ME:
         _, _, start = _CALL_ME.unpack_from(payload)
         return CallMe(start, parse_candidates(payload[_CALL_ME.size :]))

@@ -3,17 +3,19 @@ tell each other, inside their session.
 
 ::
 
-    revocation  | 1 | 0 0 0 | revoked (8) | key (32) | signature (64) |                  108 bytes
+    revocation  | 1 | 0 0 0 | revoked (8) | key (32) | successor (32) | signature (64) | 140 bytes
 
     digest      | 11 | flags | 0 0 | digests of the revoked keys (8 each, 16 of them) |
-    list        | 12 | count | 0 0 | revocations (108 each) ... |
+    list        | 12 | count | 0 0 | revocations (140 each) ... |
 
 `revoked` is in Unix seconds, and for people only. `key` is the X25519 key of the member: whatever
-certificate names it is void for ever. The signature (Ed25519) covers ``"punchtun revocation"`` and
+certificate names it is void for ever. `successor` is the key that the same member has instead;
+zeros: it is a member no more. The signature (Ed25519) covers ``"punchtun revocation"`` and
 everything before it.
 
 A digest stands for all revoked keys that begin with the same four bits (the high ones of the first
-byte), in order; zeros stand for none. Flag 1: the receiver is to answer with its own.
+byte), in order, each with its successor; zeros stand for none. Flag 1: the receiver is to answer
+with its own.
 """
 
 from __future__ import annotations
@@ -28,14 +30,15 @@ REVOCATION_DIGEST = 11
 REVOCATION_LIST = 12
 
 SIGNED_PREFIX = b"punchtun revocation"
-REVOCATION_LENGTH = 108
+REVOCATION_LENGTH = 140
+NO_SUCCESSOR = bytes(32)
 DIGEST_LENGTH = 8
 GROUPS = 16
 DIGESTS_LENGTH = GROUPS * DIGEST_LENGTH
 MOST_LISTED = 4
 """Revocations in one list, which then fits into a frame on any path."""
 
-_SIGNED = struct.Struct("<B3xQ32s")
+_SIGNED = struct.Struct("<B3xQ32s32s")
 _DIGEST = struct.Struct(f"<BBxx{DIGESTS_LENGTH}s")
 _LIST = struct.Struct("<BBxx")
 _WANTS_ANSWER = 1
@@ -48,10 +51,12 @@ class Revocation:
     revoked: int
     """Unix seconds."""
     signature: bytes = b""
+    successor: bytes = NO_SUCCESSOR
+    """The key that takes its place, if the member has rotated its key."""
 
     def signed_part(self) -> bytes:
         """The bytes the signature covers, without SIGNED_PREFIX."""
-        return _SIGNED.pack(1, self.revoked, self.key)
+        return _SIGNED.pack(1, self.revoked, self.key, self.successor)
 
     def pack(self) -> bytes:
         return self.signed_part() + self.signature
@@ -92,8 +97,8 @@ def parse_revocation(data: bytes) -> Revocation:
     if data[:4] != b"\x01\0\0\0":
         # They would be signed for and not be read.
         raise Malformed("revocation version")
-    _, revoked, key = _SIGNED.unpack_from(data)
-    return Revocation(key, revoked, bytes(data[_SIGNED.size :]))
+    _, revoked, key, successor = _SIGNED.unpack_from(data)
+    return Revocation(key, revoked, bytes(data[_SIGNED.size :]), successor)
 
 
 def parse_revocation_digest(payload: bytes) -> RevocationDigest:
