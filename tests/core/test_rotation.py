@@ -17,6 +17,7 @@ from tunnel.core.rotation import RotationState
 from tunnel.errors import AuthenticationFailed
 from tunnel.noise.keys import PrivateKey
 from tunnel.wire.certificate import Certificate
+from tunnel.wire.revocation import NO_SUCCESSOR
 from tunnel.wire.rotation import RotationAnswer, RotationRequest, RotationStatus
 
 NETWORK = Network()
@@ -123,11 +124,16 @@ def test_one_rotation_after_another() -> None:
     assert granted(rotate(made, 20)[0]) == first
 
 
-def orphans(made: InvitationLedger, *said: Any) -> set[bytes]:
+def consequences(made: InvitationLedger, *said: Any) -> list[tuple[bytes, bytes]]:
+    """Keys that are revoked, each with its successor."""
     known = Revocations(NETWORK.identity.key)
     for each in said:
         known.add(each)
-    return {each.key for each in made.sign_orphans(known, WALL)}
+    found = made.sign_consequences(known, WALL)
+    for each in found:
+        assert known.add(each), "it is news"
+    assert made.sign_consequences(known, WALL) == [], "and that is all"
+    return [(each.key, each.successor) for each in found]
 
 
 def test_what_was_given_to_a_member_that_is_expelled_is_void_too() -> None:
@@ -136,15 +142,27 @@ def test_what_was_given_to_a_member_that_is_expelled_is_void_too() -> None:
     answer, _ = rotate(made, 20)
     new = key(20).public_key.data
     final = sign_revocation(key(2).public_key, WALL, NETWORK.signing_key)
-    other = sign_revocation(key(2).public_key, WALL, NETWORK.signing_key, key(30).public_key.data)
-    assert orphans(made) == set()
-    assert orphans(made, answer.revocation) == set()
-    assert orphans(made, final) == {new}
-    assert orphans(made, other) == {new}
-    assert orphans(made, answer.revocation, final) == {new}
-    assert orphans(made, final, sign_revocation(key(20).public_key, 0, NETWORK.signing_key)) == (
-        set()
+    void = [(new, NO_SUCCESSOR)]
+    assert consequences(made) == []
+    assert consequences(made, answer.revocation) == []
+    assert consequences(made, final) == void
+    assert consequences(made, answer.revocation, final) == void
+    assert (
+        consequences(made, final, sign_revocation(key(20).public_key, 0, NETWORK.signing_key)) == []
     )
+
+
+def test_of_two_that_were_given_by_two_inviters_all_keep_the_same() -> None:
+    made = ledger()
+    rotate(made, 20)
+    new = key(20).public_key.data
+    smaller, larger = bytes(31) + b"\x01", b"\x7f" * 32
+    for other, expected in (
+        (smaller, [(new, NO_SUCCESSOR)]),
+        (larger, [(PI.key, new)]),
+    ):
+        said = sign_revocation(key(2).public_key, WALL, NETWORK.signing_key, other)
+        assert consequences(made, said) == expected
 
 
 def test_by_name_a_member_in_rotation_is_revoked_with_both_its_keys() -> None:

@@ -185,3 +185,51 @@ def test_another_inviter_expels_a_member_whose_key_is_being_replaced() -> None:
     assert world.net.run_until_true(
         lambda: STOLEN.public_key.data in world.node("c").revocations, 5
     )
+
+
+@pytest.mark.parametrize("owner_is_first", [True, False])
+def test_owner_and_thief_ask_two_inviters_that_do_not_hear_of_each_other(
+    owner_is_first: bool,
+) -> None:
+    """Both get a certificate. As soon as they use them, one of the two is left, on every node."""
+    world = build("abcd")
+    world.make_inviter("d")
+    assert world.net.run_until_true(lambda: world.is_direct("b", "d"), 30)
+    world._keys["thief"] = world._keys["b"]
+    world._certificates["thief"] = world._certificates["b"]
+
+    first, second = (NEW, STOLEN) if owner_is_first else (STOLEN, NEW)
+    world.hosts["d"].stop()
+    ask(world, "b", first)
+    assert world.net.run_until_true(lambda: is_granted(world, "b"), 60)
+    peers = known_peers(world, "b")
+    grant = world.node("b").rotation.grant
+    world.hosts["b"].stop()
+    world.hosts["a"].stop()
+    world.start_node("d")
+    world.add_node("thief")
+    ask(world, "thief", second)
+
+    def is_second_granted() -> bool:
+        world.save_ledger("d")
+        return world.node("thief").rotation.state is RotationState.GRANTED
+
+    assert world.net.run_until_true(is_second_granted, 120)
+    world.start_node("a")
+    world.rotated("thief")
+    assert grant is not None
+    world._keys["b"], world._certificates["b"] = first, grant.certificate
+    world.start_node("b", peers, (grant.revocation.pack(),))
+    both = {key.public_key.data for key in (first, second)}
+    lost = max(both)
+
+    def is_settled() -> bool:
+        known = [world.node(name).revocations for name in "acd"]
+        return all({key for key in both if key in each} == {lost} for each in known)
+
+    assert world.net.run_until_true(is_settled, 60)
+    world.net.run_for(60)
+    assert is_settled()
+    for name in "acd":
+        assert world.peer(name, "b").key.data == min(both)
+        assert len({peer.key for peer in world.node(name).peers if peer.name == "b"}) == 1

@@ -143,11 +143,11 @@ class Inviter:
         saved = [old for old, (needed, _) in self._rotations.items() if needed <= revision]
         return [(old, self._rotations.pop(old)[1]) for old in saved]
 
-    def sign_orphans(self) -> list[Revocation]:
+    def sign_consequences(self) -> list[Revocation]:
         """What else follows from the revocations that are known: see the ledger's."""
         if self.ledger is None:
             return []
-        return self.ledger.sign_orphans(self._revocations, self._wall_clock())
+        return self.ledger.sign_consequences(self._revocations, self._wall_clock())
 
     def take_ready(self) -> list[Grant]:
         """Answers that wait for nothing."""

@@ -445,14 +445,19 @@ class InvitationLedger:
 
     # Revoking
 
-    def sign_orphans(self, revocations: Revocations, wall_time: float) -> list[Revocation]:
-        """Of keys given in the place of others that are revoked now, but not for them: the member
-        was expelled, or another key has taken the place. They are void, too."""
+    def sign_consequences(self, revocations: Revocations, wall_time: float) -> list[Revocation]:
+        """Where a key is revoked without the successor that it was given here: the member was
+        expelled, or another inviter has given another one. Of the successors one is left, the same
+        for all; the others are void."""
         found = []
         for old, new in self.successors.items():
             statement = revocations.get(old)
-            is_orphan = statement is not None and statement.successor != new
-            if is_orphan and revocations.get(new) is None:
+            if statement is None or statement.successor == new:
+                continue
+            if new < statement.successor:
+                ours = sign_revocation(PublicKey(old), wall_time, self._signing_key, new)
+                found.append(ours)
+            elif revocations.get(new) is None:
                 found.append(sign_revocation(PublicKey(new), wall_time, self._signing_key))
         return found
 

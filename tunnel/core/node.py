@@ -442,8 +442,8 @@ class Node:
             self.registration.datagrams_to_send()  # What commands still asked for.
             return
         if self._followed != self.revocations.digests:
-            for orphan in () if self.revocations.is_full else self.inviter.sign_orphans():
-                self._expulsion.carry_out(orphan, now)
+            for other in () if self.revocations.is_full else self.inviter.sign_consequences():
+                self._expulsion.carry_out(other, now)
             self._followed = self.revocations.digests
         self._collector.collect(now)
         # With the words of farewell collected, those were the last.
