@@ -228,6 +228,36 @@ def test_notices_are_dropped_in_the_end() -> None:
     assert len(b.take(Introduction)) == len(NOTICE_RETRY)
 
 
+def test_a_missed_introduction_is_made_up_for_when_the_node_is_heard() -> None:
+    """The node was out of reach for as long as the server repeats it."""
+    town = Town()
+    a, b = town.add(1), town.add(2)
+    acknowledge(a)
+    town.advance(50)
+    for node in (a, b):
+        node.heard.clear()
+    b.send(Echo(1, 0))
+    (to_a,), (to_b,) = a.take(Introduction), b.take(Introduction)
+    assert (to_a.peer, to_b.peer) == (b.key.data, a.key.data), "of each other, for a common start"
+    a.send(Acknowledge(to_a.serial))
+    b.send(Acknowledge(to_b.serial))
+    b.send(Echo(2, 0))
+    town.advance(50)
+    b.send(Echo(3, 0))
+    assert a.take(Introduction) == b.take(Introduction) == []
+
+
+def test_nobody_is_introduced_late_to_a_node_that_left() -> None:
+    town = Town()
+    a, b = town.add(1), town.add(2)
+    acknowledge(a)
+    town.advance(50)
+    a.send(Leave())
+    b.heard.clear()
+    b.send(Echo(1, 0))
+    assert b.take(Introduction) == []
+
+
 def test_an_acknowledgement_of_nothing() -> None:
     town = Town()
     a, _ = pair(town)

@@ -11,6 +11,7 @@ from tests.sim.ports import Allocation
 from tests.sim.theory import Side, direct_is_possible
 from tests.sim.world import World
 from tunnel.core.events import PathChanged
+from tunnel.core.registrant import NOTICE_RETRY
 
 BEHAVIOURS = list(product(Mapping, Filtering))
 
@@ -121,7 +122,21 @@ def test_loss_delays_but_does_not_prevent(loss: float) -> None:
         world = build(Nat(), Nat(), seed)
         for host in world.hosts.values():
             host.link.set(loss=loss)
-        assert world.wait_until_direct(timeout=60), seed
+        assert world.wait_until_direct(timeout=300), seed
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_out_of_reach_when_the_other_came(name: str) -> None:
+    """For longer than the server repeats itself, and shorter than it remembers the node."""
+    other = "b" if name == "a" else "a"
+    world = World()
+    world.add_node(name, Nat())
+    world.net.run_for(5)
+    world.hosts[name].link.set(loss=1.0)
+    world.add_node(other, Nat())
+    world.net.run_for(sum(NOTICE_RETRY) + 5)
+    world.hosts[name].link.set(loss=0.0)
+    assert world.wait_until_direct(timeout=120)
 
 
 @pytest.mark.parametrize("delay", [0.0005, 0.05, 0.35])

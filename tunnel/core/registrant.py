@@ -11,10 +11,10 @@ from tunnel.core.session import Session
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.check import UNOBSERVED
 from tunnel.wire.endpoint import Endpoint
-from tunnel.wire.rendezvous import Notice, RefusalReason
+from tunnel.wire.rendezvous import Introduction, Notice, RefusalReason
 
 NOTICE_RETRY = (0.4, 0.8, 1.6, 3.0, 5.0, 8.0)
-"""Seconds after which a notice is repeated, while it is not acknowledged; then it is dropped."""
+"""Seconds after which a notice is repeated, while it is not acknowledged; then it is given up."""
 MAX_NOTICES = 512
 FRAME_OVERHEAD = 32
 """Bytes of header and tag."""
@@ -62,6 +62,10 @@ class Registrant:
         self._serial = 0
         self._notices: OrderedDict[int, tuple[bytes, int, float]] = OrderedDict()
         """Serial → packed notice, times sent, next time."""
+        self._introduced: dict[int, bytes] = {}
+        """Serial → peer key, of those notices that are introductions."""
+        self._missed: dict[bytes, None] = {}
+        """Keys of the peers whose introductions were given up, at most MAX_NOTICES."""
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -133,13 +137,28 @@ class Registrant:
         return self._serial
 
     def notify(self, notice: Notice, now: float) -> None:
-        """Queue `notice` until it is acknowledged. The oldest of too many is dropped."""
+        """Queue `notice` until it is acknowledged. The oldest of too many is given up."""
         self._notices[notice.serial] = (notice.pack(), 0, now)
+        if isinstance(notice, Introduction):
+            self._introduced[notice.serial] = notice.peer
         if len(self._notices) > MAX_NOTICES:
-            self._notices.popitem(last=False)
+            self._give_up(next(iter(self._notices)))
 
     def acknowledge(self, serial: int) -> None:
         self._notices.pop(serial, None)
+        self._missed.pop(self._introduced.pop(serial, b""), None)
+
+    def take_missed(self) -> list[bytes]:
+        """Keys of the peers it was to be introduced to in vain. Without an introduction it would
+        never learn of them, nor answer them."""
+        missed, self._missed = list(self._missed), {}
+        return missed
+
+    def _give_up(self, serial: int) -> None:
+        del self._notices[serial]
+        peer = self._introduced.pop(serial, None)
+        if peer is not None and len(self._missed) < MAX_NOTICES:
+            self._missed[peer] = None
 
     def get_timer(self) -> float | None:
         window = list(self._notices.values())[:WINDOW] if self._notices else []
@@ -168,7 +187,7 @@ class Registrant:
             if now < at:
                 continue
             if times >= len(NOTICE_RETRY):
-                del self._notices[serial]
+                self._give_up(serial)
                 continue
             if target is not None and not self.may_be_sent(target, len(packed) + FRAME_OVERHEAD):
                 self._notices[serial] = (packed, times, now + NOTICE_RETRY[0])

@@ -265,6 +265,8 @@ class RendezvousServer:
             registrant.rtt = message.rtt or registrant.rtt
             self._send(registrant, echoed(message.transaction, source, local), now, source, local)
             self.joins.hand_over(registrant, now, is_back=False)
+            for peer in registrant.take_missed():
+                self._introduce_again(registrant, Introduce(peer), now)
         elif isinstance(message, Register):
             self._register(registrant, message, source, local, now)
         elif isinstance(message, Acknowledge):
