@@ -59,7 +59,7 @@ class Setting:
         self.loop.settle(0.0)
 
     def wait_for(self, condition: Callable[[], object]) -> None:
-        with gevent.Timeout(10):
+        with gevent.Timeout(60):
             while not condition():
                 gevent.sleep(0.001)
 

@@ -31,7 +31,7 @@ from tunnel.wire.stream import MAX_DATAGRAM, pack_stream
 
 CERTIFICATE = str(Path(__file__).parent / "tls/cert.pem")
 KEY = str(Path(__file__).parent / "tls/key.pem")
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Scripted:

@@ -99,7 +99,7 @@ class Machine:
         return inside(self.namespace, function)
 
     def udp_socket(
-        self, port: int = 0, *, address: str = "0.0.0.0", timeout: float = 2.0
+        self, port: int = 0, *, address: str = "0.0.0.0", timeout: float = 20.0
     ) -> socket.socket:
         """A bound UDP socket of this machine, usable from the calling process.
 

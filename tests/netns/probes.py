@@ -13,6 +13,9 @@ from .lab import Host, Lab, Router
 SILENCE = 0.15
 """Seconds after which a datagram inside the lab, which takes microseconds, did not arrive."""
 
+PATIENCE = 20.0
+"""Seconds in which a datagram that must arrive does so, however busy the machine is."""
+
 _numbers = itertools.count()
 
 
@@ -46,7 +49,7 @@ def where(opened: socket.socket) -> Endpoint:
 
 def seen(sender: socket.socket, receiver: socket.socket) -> Endpoint:
     """The source endpoint of a datagram from `sender`, as `receiver` sees it."""
-    source = _exchange(sender, where(receiver), receiver, 2.0)
+    source = _exchange(sender, where(receiver), receiver, PATIENCE)
     if source is None:
         raise TimeoutError(f"nothing came from {where(sender)} to {where(receiver)}")
     return source
@@ -54,7 +57,7 @@ def seen(sender: socket.socket, receiver: socket.socket) -> Endpoint:
 
 def arrives(sender: socket.socket, target: Endpoint, receiver: socket.socket) -> bool:
     """Whether a datagram sent to `target` comes out of `receiver`."""
-    return _exchange(sender, target, receiver, 2.0) is not None
+    return _exchange(sender, target, receiver, PATIENCE) is not None
 
 
 def is_dropped(sender: socket.socket, target: Endpoint, receiver: socket.socket) -> bool:

@@ -70,12 +70,12 @@ class Process:
         """What it wrote so far."""
         return self._text(self._stderr_file)
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = 60.0) -> int:
         """Its exit code; `TimeoutError` if it still runs after `timeout`."""
         wait_until(lambda: self.returncode is not None, timeout=timeout, what=f"end of {self}")
         return self._popen.returncode
 
-    def wait_for(self, text: str, *, timeout: float = 10.0) -> None:
+    def wait_for(self, text: str, *, timeout: float = 60.0) -> None:
         """Until `text` appears in its output; `TimeoutError` with that output otherwise."""
 
         def written() -> bool:

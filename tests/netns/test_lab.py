@@ -308,7 +308,7 @@ def test_nothing_is_left_after_a_signal(number: signal.Signals) -> None:
         assert len(names(prefix)) == 2
         assert {name for name in remove_stale() if name.startswith(prefix)}
     assert names(prefix) == []
-    wait_until(lambda: not running(int(sleeper)), timeout=3)
+    wait_until(lambda: not running(int(sleeper)))
 
 
 def running(pid: int) -> bool:

@@ -138,7 +138,7 @@ def test_stopping_leaves_nothing_and_the_peer_knows(
         end(attic)
         assert attic.process.wait() == 0
         assert attic.leftovers() == []
-        camera.wait_for_state("attic", "offline", timeout=5.0)
+        camera.wait_for_state("attic", "offline")
     offline = camera.run("wait", "--peer", "attic", "--timeout", "0.1", check=False)
     assert (offline.returncode, offline.stdout) == (4, "offline\n")
     assert camera.run("ping", "attic", "-c", "1", check=False).returncode == 4

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def wait_until(
-    condition: Callable[[], T], *, timeout: float = 10.0, interval: float = 0.02, what: str = ""
+    condition: Callable[[], T], *, timeout: float = 60.0, interval: float = 0.02, what: str = ""
 ) -> T:
     """The first truthy value of `condition`; `TimeoutError` naming `what` after `timeout`."""
     deadline = time.monotonic() + timeout
