@@ -48,6 +48,9 @@ def test_up_without_privileges(user: User) -> None:
         (["invite", "pi", "--expires", "5y"], ["'5y'", "24h"]),
         (["server", "run", "--listen", "here"], ["--listen here", "ADDRESS:PORT"]),
         (["server", "run", "--listen", "[::]:65535"], ["--listen", "65535"]),
+        (["server", "run", "--relay-rate", "fast"], ["--relay-rate fast", "10M"]),
+        (["server", "run", "--relay-quota", "50G"], ["--relay-quota 50G", "50G/month"]),
+        (["server", "run", "--no-relay", "--relay-rate", "1M"], ["--no-relay", "nothing to limit"]),
     ],
 )
 def test_mistyped(user: User, arguments: list[str], words: list[str]) -> None:
@@ -136,10 +139,11 @@ def test_the_socket_of_another_user_needs_sudo(user: User) -> None:
 class Server:
     """`punchtun server run` on a free port."""
 
-    def __init__(self, user: User) -> None:
+    def __init__(self, user: User, *options: str) -> None:
         self.port = free_port()
         listen = f"127.0.0.1:{self.port}"
-        argv = user.argv("server", "run", "--listen", listen, "--state-dir", str(user.state))
+        state_dir = str(user.state)
+        argv = user.argv("server", "run", "--listen", listen, "--state-dir", state_dir, *options)
         self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr
         # A checkout in a closed directory is worth a line before that (tests/privileges.py).

@@ -69,6 +69,10 @@ def port_mapping(state: str, reason: str = "said so") -> dict[str, Any]:
     return {"state": state, "protocol": None, "external": None, "reason": reason}
 
 
+def refusal(code: str, until: int | None) -> dict[str, Any]:
+    return {"code": code, "reason": "it is so", "fix": "do this", "until": until}
+
+
 def find(report: Report, name: str) -> Finding:
     return next(finding for finding in report.findings if finding.name == name)
 
@@ -94,6 +98,20 @@ NOT_REACHED = (Way(UDP, False, None, "no answer"), Way(TCP, False, None, "refuse
             "answers by no way",
         ),
         (change(is_node_connected=False), "server", Level.PROBLEM, "not registered"),
+        (
+            change(is_node_connected=False, refusal=refusal("network-full", None)),
+            "server",
+            Level.PROBLEM,
+            "refuses the running node: it is so",
+        ),
+        (
+            change(relay_refusal=refusal("relay-quota", 1_800_009_000), wall_time=1.8e9),
+            "relay",
+            Level.PROBLEM,
+            "it is so; it begins anew in 2.5 hours",
+        ),
+        (change(relay_refusal=refusal("relay-pairs", None)), "relay", Level.PROBLEM, "it is so"),
+        (change(relay_refusal=refusal("relay-rate", None)), "relay", Level.NOTE, "it is so"),
         (
             change(ways=(NOT_REACHED[0], USUAL.ways[1]), transport="tcp"),
             "udp",

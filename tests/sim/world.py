@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -59,7 +59,9 @@ class World:
         relay: bool = True,
         server_addresses: Sequence[str] = (SERVER_ADDRESS,),
         may_guess: bool = True,
+        limits: Mapping[str, Any] | None = None,
     ) -> None:
+        """`limits`: of the server's configuration."""
         self._may_guess = may_guess
         self.without_aegis: set[str] = set()
         """Names of nodes whose CPU is not good at it, when they are started."""
@@ -79,6 +81,7 @@ class World:
             random_bytes(16),
             relay,
             listeners=tuple(Endpoint(address, SERVER_PORT) for address in server_addresses),
+            **(limits or {}),
         )
         self._url = ServerUrl(
             SERVER_ADDRESS,
