@@ -97,6 +97,22 @@ def test_one_address_for_all_peers() -> None:
     assert sent >= HOST_BURST
 
 
+def test_one_ipv6_site_for_all_peers() -> None:
+    """Other addresses of one /64 are no other victim; those of its neighbour are."""
+    sender = Sender()
+    peers = [make_peer(number) for number in range(1, 100)]
+
+    def spray(site: int) -> int:
+        return sum(
+            sender.send(peer, *[Endpoint(f"2001:db8:0:{site}::{number:x}:{n:x}", 7)])
+            for n in range(20)
+            for number, peer in enumerate(peers)
+        )
+
+    assert spray(1) == HOST_BURST
+    assert spray(2) > HOST_BURST / 2
+
+
 def test_ever_more_strangers() -> None:
     """A thousand addresses are not the way around."""
     sender, peer = Sender(), make_peer(1)

@@ -18,6 +18,7 @@ from tunnel.core.checks import Outgoing
 from tunnel.core.path import RELAYED
 from tunnel.core.peer import Peer
 from tunnel.core.ratelimit import KeyedRateLimit
+from tunnel.core.source import source_of
 from tunnel.wire.check import is_ping
 from tunnel.wire.endpoint import Endpoint
 
@@ -30,7 +31,7 @@ PEER_HOST_RATE, PEER_HOST_BURST = 32.0, 96.0
 """To all ports of one address for one peer: some 6 endpoints of it are known at most, that is 60
 datagrams a punch."""
 HOST_RATE, HOST_BURST = 256.0, 1024.0
-"""To all ports of one address: a hundred peers may be behind one NAT."""
+"""To all of one IPv4 address or IPv6 /64: a hundred peers may be behind one NAT."""
 PEER_RATE, PEER_BURST = 128.0, 512.0
 """For one peer, wherever to: a punch of 34 endpoints sends 340."""
 STRANGER_RATE, STRANGER_BURST = 4.0, 64.0
@@ -81,6 +82,6 @@ class CheckBudget:
             (endpoint in self._endpoints or self._strangers.take(key, now))
             and self._endpoints.take(endpoint, now)
             and self._peer_hosts.take((key, endpoint.host), now)
-            and self._hosts.take(endpoint.host, now)
+            and self._hosts.take(source_of(endpoint), now)
             and self._peers.take(key, now)
         )

@@ -16,6 +16,11 @@ from tunnel.noise.keys import PrivateKey
 from tunnel.wire.endpoint import Endpoint, pack_endpoint
 from tunnel.wire.handshake import parse_initiation
 
+CALM_RATE = 200.0
+"""Initiations a second that are opened without a cookie, and at once."""
+SOURCE_RATE, SOURCE_BURST = 20.0, 40.0
+"""Those of one source with a cookie (white paper §5.3)."""
+
 
 class CookieDemanded(Exception):
     """Under load: send this cookie reply to where the initiation came from, and nothing else."""
@@ -37,13 +42,13 @@ class HandshakeReceiver:
         construction: Construction,
         static: PrivateKey,
         random_bytes: RandomBytes,
-        calm_rate: float = 200.0,
+        calm_rate: float = CALM_RATE,
     ) -> None:
         self._construction = construction
         self._static = static
         self._checker = CookieChecker(construction, static.public_key, random_bytes)
         self._calm = TokenBucket(calm_rate, calm_rate)
-        self._per_source = KeyedRateLimit(rate=20.0, burst=40.0)
+        self._per_source = KeyedRateLimit(SOURCE_RATE, SOURCE_BURST)
 
     def has_valid_mac1(self, datagram: bytes) -> bool:
         """Whether the sender knows our public key: to be asked of responses too."""

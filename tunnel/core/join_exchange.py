@@ -19,12 +19,15 @@ from tunnel.wire.rendezvous import (
     Refused,
 )
 
+REDEEM_LIMIT = (1.0, 5.0)
+"""A second, and at once: requests to join from one source."""
+
 
 class JoinExchange:
     def __init__(self, registrants: Mapping[bytes, Registrant], mailbox: Mailbox) -> None:
         self.mailbox = mailbox
         self._registrants = registrants
-        self._limit = KeyedRateLimit(rate=1.0, burst=5.0)
+        self._limit = KeyedRateLimit(*REDEEM_LIMIT)
         self._notified: list[Registrant] = []
 
     def take_notified(self) -> list[Registrant]:

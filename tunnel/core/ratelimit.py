@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 
+CAPACITY = 4096
+"""Keys of which a rate is remembered, unless said otherwise."""
+
 
 class TokenBucket:
     """`rate` tokens a second, at most `burst` saved up."""
@@ -38,7 +41,7 @@ class KeyedRateLimit:
     """
 
     def __init__(
-        self, rate: float, burst: float, capacity: int = 4096, total: TokenBucket | None = None
+        self, rate: float, burst: float, capacity: int = CAPACITY, total: TokenBucket | None = None
     ) -> None:
         self._total = total
         self._rate = rate

@@ -18,6 +18,7 @@ NOTICE_RETRY = (0.4, 0.8, 1.6, 3.0, 5.0, 8.0)
 MAX_NOTICES = 512
 FRAME_OVERHEAD = 32
 """Bytes of header and tag."""
+VANTAGE_LIMIT = (1.0, 12.0)
 REFUSAL_SPACING = 5.0
 """Seconds in which a node is told once why something is not relayed."""
 WINDOW = 32
@@ -47,7 +48,7 @@ class Registrant:
         self.channels: dict[bytes, int] = {}
         """Peer key → the number this node uses for it."""
         self.relay_limit = TokenBucket(relay_rate, max(relay_rate / 10, 256 * 1024))
-        self.vantage_limit = TokenBucket(rate=1.0, burst=12.0)
+        self.vantage_limit = TokenBucket(*VANTAGE_LIMIT)
         """Of answers from another port or address than asked: a node asks for 6 in a row."""
         self.late_answers: list[tuple[float, bytes, Endpoint, int]] = []
         """When, what, where to, by which of our sockets."""

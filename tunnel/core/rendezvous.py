@@ -60,6 +60,8 @@ from tunnel.wire.transport import TRANSPORT, parse_header
 
 LIFETIME = 240.0
 """Seconds of silence after which a node is forgotten: twice its longest keep-alive interval."""
+INTRODUCE_LIMIT = (2.0, 6.0)
+"""A second, and at once: introductions of one pair that it asks for."""
 REFUSAL_SIZE = 52
 """Bytes of a frame that holds *refused* with a time."""
 UNREGISTERED_LIFETIME = 30.0
@@ -83,7 +85,7 @@ class RendezvousServer:
         self._preshared = server_preshared_key(config.access_token)
         self._registrants: dict[bytes, Registrant] = {}
         self._networks: dict[bytes, dict[bytes, Registrant]] = {}
-        self._introduce_limit = KeyedRateLimit(rate=2.0, burst=6.0, capacity=65536)
+        self._introduce_limit = KeyedRateLimit(*INTRODUCE_LIMIT, capacity=65536)
         mailbox = Mailbox(config.max_letters, config.max_nodes)
         self.joins = JoinExchange(self._registrants, mailbox)
         self.stun = StunAnswers()
