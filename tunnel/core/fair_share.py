@@ -13,6 +13,8 @@ from tunnel.core.ratelimit import TokenBucket
 
 ACTIVE = 2.0
 """Seconds since it asked last in which one counts."""
+LOOK_SPACING = 0.1
+"""Seconds between looks for those that ask no more."""
 LEAST_SHARE = 3000.0
 """Saved up for one at least: a large datagram or two."""
 
@@ -23,24 +25,29 @@ class FairShare:
         self._rate = rate
         self._burst = burst
         self._all = TokenBucket(rate, burst)
-        self._owed: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        self._owed: OrderedDict[Hashable, list[float]] = OrderedDict()
         """Who asked lately → what it is owed, and when that was reckoned; longest ago first."""
+        self._looked_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._owed)
 
     def take(self, who: Hashable, now: float, amount: float) -> bool:
-        self._forget_idle(now)
-        count = len(self._owed) + (who not in self._owed)
-        most = max(self._burst / 2 / count, LEAST_SHARE)
-        owed, at = self._owed.pop(who, (most, now))
-        owed = min(most, owed + (now - at) * self._rate / count)
+        if now - self._looked_at >= LOOK_SPACING:
+            self._looked_at = now
+            self._forget_idle(now)
+        entry = self._owed.get(who)
+        if entry is None:
+            entry = self._owed[who] = [self._burst, now]
+        else:
+            self._owed.move_to_end(who)
+        count = len(self._owed)
+        owed = entry[0] + (now - entry[1]) * self._rate / count
+        owed = min(owed, max(self._burst / 2 / count, LEAST_SHARE))
         is_owed = owed >= amount
-        reserve = 0.0 if is_owed else self._burst / 2
-        is_given = self._all.take(now, amount, reserve)
-        if is_given and is_owed:
-            owed -= amount
-        self._owed[who] = (owed, now)
+        is_given = self._all.take(now, amount, 0.0 if is_owed else self._burst / 2)
+        entry[0] = owed - amount if is_given and is_owed else owed
+        entry[1] = now
         return is_given
 
     def _forget_idle(self, now: float) -> None:

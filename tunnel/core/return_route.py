@@ -36,6 +36,8 @@ class ReturnRoute:
     def __init__(self) -> None:
         self._proven: dict[bool, bytes] = {}
         """IPv6? → source."""
+        self._sure: Endpoint | None = None
+        """Found to be proven, since that last changed: asked for with every datagram relayed."""
         self._doubtful: dict[bool, tuple[bytes, int]] = {}
         """IPv6? → source, and bytes that may still go there."""
         self._awaited: tuple[int, bytes] | None = None
@@ -72,8 +74,11 @@ class ReturnRoute:
 
     def allows(self, endpoint: Endpoint, size: int) -> bool:
         """Whether so many bytes may go there; if so they count as sent."""
+        if endpoint is self._sure:
+            return True
         source, is_ipv6 = source_of(endpoint), endpoint.is_ipv6
         if self._proven.get(is_ipv6) == source:
+            self._sure = endpoint
             return True
         doubtful, credit = self._doubtful.get(is_ipv6, (b"", 0))
         if doubtful != source or credit < size:
@@ -107,6 +112,7 @@ class ReturnRoute:
 
     def _prove(self, source: bytes, is_ipv6: bool) -> None:
         self._proven[is_ipv6] = source
+        self._sure = None
         self._doubtful.pop(is_ipv6, None)
         self._challenge = None
         self._awaited = None
