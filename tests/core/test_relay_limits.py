@@ -28,6 +28,7 @@ def test_a_quota_that_is_used_up() -> None:
     for _ in range(150):
         a.send_raw(datagram)
     assert len(b.channels) == 100
+    assert town.server.status(town.clock.now)["networks_over_quota"] == 1
     assert town.server.drops["over the network's relay quota"] == 50
     end = int(span_of(Period.DAY, town.clock.wall()).end)
     refused = Refused(RefusalReason.RELAY_QUOTA, 0, end)

@@ -95,7 +95,8 @@ class Admission:
         self._count_waiting(registrant.source, -1)
 
     def move(self, registrant: Registrant, source: Source) -> None:
-        """A node that is registered has come to be elsewhere: it is not refused."""
+        """A node that is registered has shown where it is: elsewhere, it may be. It is not refused
+        there."""
         self._count_node(registrant.source, -1)
         registrant.source = source
         self._count_node(source, 1)

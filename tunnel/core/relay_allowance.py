@@ -24,6 +24,8 @@ give it its quota anew."""
 RECHECK = 1.0
 """Seconds between looks at the calendar."""
 NAME_LENGTH = 16
+SHORT = 40
+"""Bytes of the shortest datagram that is relayed: the envelope and an empty frame."""
 
 
 class Quota(NamedTuple):
@@ -91,6 +93,13 @@ class RelayAllowance:
     def is_used_up(self, network: bytes, now: float) -> bool:
         """Whether nothing more of that network is relayed in this period."""
         return self._quota is not None and self._is_used_up(network, now, 1)
+
+    @property
+    def over_quota(self) -> int:
+        """Networks that have used up theirs, but for what no datagram is as short as."""
+        if self._quota is None:
+            return 0
+        return sum(used + SHORT > self._quota.size for used in self._used.values())
 
     def take_use(self) -> RelayUse | None:
         """What is to be kept, if that has changed since it was last asked for."""

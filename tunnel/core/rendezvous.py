@@ -27,7 +27,7 @@ from tunnel.core.relay import Relay, RelayRefused
 from tunnel.core.relay_allowance import RelayAllowance, RelayUse
 from tunnel.core.server_session import SERVER_TIMES, server_construction, server_preshared_key
 from tunnel.core.session import Session
-from tunnel.core.source import is_this_machine, source_of
+from tunnel.core.source import source_of
 from tunnel.core.stream_table import StreamTable
 from tunnel.core.stun_answers import StunAnswers
 from tunnel.core.vantage import Vantage
@@ -164,7 +164,7 @@ class RendezvousServer:
 
     def status(self, now: float) -> dict[str, Any]:
         return {
-            "nodes": sum(1 for r in self._registrants.values() if r.network is not None),
+            "nodes": self._admission.nodes,
             "sessions": len(self._registrants),
             "networks": len(self._networks),
             "channels": len(self.relay),
@@ -175,6 +175,7 @@ class RendezvousServer:
             "introductions": self.introductions,
             "relayed_datagrams": self.relay.forwarded_datagrams,
             "relayed_bytes": self.relay.forwarded_bytes,
+            "networks_over_quota": self._allowance.over_quota,
             "stun_answers": self.stun.count,
             "drops": dict(self.drops),
         }
@@ -203,7 +204,7 @@ class RendezvousServer:
     def _receive_initiation(
         self, datagram: bytes, source: Endpoint, now: float, local: int
     ) -> None:
-        place = self._source_at(source, local)
+        place = self.streams.source_at(source, local)
         is_wary = not is_stream(local) and self._admission.is_wary(place)
         received = self._handshakes.receive(datagram, source, now, is_wary=is_wary)
         key = received.remote_static.data
@@ -301,19 +302,6 @@ class RendezvousServer:
         if token is not None:
             self._send(registrant, Challenge(token), now)
 
-    def _source_at(self, source: Endpoint, local: int) -> bytes | None:
-        """What counts as its source; None: a proxy on this machine that stands for many."""
-        if is_stream(local):
-            return self.streams.source_of(local)
-        return None if is_this_machine(source) else source_of(source)
-
-    def _note_source(self, registrant: Registrant, source: Endpoint, local: int) -> None:
-        """A node that moved counts for where it is, if it has shown that it is there."""
-        place = self._source_at(source, local)
-        is_there = is_stream(local) or registrant.return_route.is_proven(source)
-        if is_there and place != registrant.source:
-            self._admission.move(registrant, place)
-
     def _refuse_relay(self, registrant: Registrant, reason: RefusalReason, now: float) -> None:
         if registrant.may_be_refused(reason, now):
             is_quota = reason is RefusalReason.RELAY_QUOTA
@@ -384,7 +372,8 @@ class RendezvousServer:
             wall_microseconds(self._wall_clock),
         )
         self._send(registrant, registered, now)
-        self._note_source(registrant, source, way)
+        if is_stream(way) or registrant.return_route.is_proven(source):
+            self._admission.move(registrant, self.streams.source_at(source, way))
         if self.config.relay and self._allowance.is_used_up(message.network, now):
             self._refuse_relay(registrant, RefusalReason.RELAY_QUOTA, now)
         if has_news:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from heapq import heappop, heappush
 
+from tunnel.core.machine import is_stream
 from tunnel.core.registrant import Registrant
 from tunnel.core.source import is_this_machine, source_of
 from tunnel.errors import AuthenticationFailed
@@ -87,9 +88,12 @@ class StreamTable:
                 del self._per_source[stream.source]
         return stream.owner
 
-    def source_of(self, number: int) -> bytes | None:
-        """Whom it counts for; None: a proxy on this machine, or it has ended."""
-        stream = self._streams.get(number)
+    def source_at(self, source: Endpoint, local: int) -> bytes | None:
+        """Whom a datagram from there counts for, by a stream or not; None: a proxy on this machine,
+        or the stream has ended."""
+        if not is_stream(local):
+            return _key(source)
+        stream = self._streams.get(local)
         return None if stream is None else stream.source
 
     def claim(self, number: int, registrant: Registrant, now: float) -> None:
