@@ -82,3 +82,27 @@ def test_a_full_network_refuses_a_third_and_the_others_do_not_notice() -> None:
     assert status(world, "c")["server"]["state"] == "connected"
     assert status(world, "c")["server"]["refusal"] is None
     assert world.wait_until_direct("a", "c")
+
+
+def test_a_relayed_node_that_roams_shows_where_it_is_and_goes_on() -> None:
+    """A round trip to the server later than one whose word is taken."""
+    world = World()
+    world.add_node("a", Nat())
+    world.add_node("b", Nat())
+    world.net.run_for(0.005)
+    separate(world)
+    assert world.net.run_until_true(lambda: is_relayed(world), 10)
+    stream = world.stream("a", "b", 100)
+    world.net.run_for(2)
+    world.hosts["b"].move(behind=world.net.add_router(Nat(), "other"))
+    separate(world)
+    world.tell_addresses("b")
+    world.net.run_for(10)
+    assert is_relayed(world)
+    arrived = sorted(stream.arrivals.values())
+    assert world.net.now - arrived[-1] < 0.1
+    assert stream.longest_gap < 0.3
+    b = world.node("b").config.static.public_key.data
+    registrant = world.server._registrants[b]
+    assert registrant.endpoint is not None
+    assert registrant.return_route.is_proven(registrant.endpoint)
