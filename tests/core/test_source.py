@@ -150,13 +150,13 @@ def test_handshakes_under_load(construction: Construction) -> None:
         wall_clock=lambda: 1.8e9,
     )
 
-    def knock(source: Endpoint) -> str:
+    def knock(source: Endpoint, channel: int | None = None) -> str:
         for _ in range(2):
             session.initiate(0.0)
             (datagram,) = session.take_datagrams()
             session.close()
             try:
-                receiver.receive(datagram, source, 0.0)
+                receiver.receive(datagram, source, 0.0, channel=channel)
             except CookieDemanded as demand:
                 session.receive_cookie(parse_cookie_reply(demand.datagram), 0.0)
             except AuthenticationFailed as error:
@@ -168,3 +168,9 @@ def test_handshakes_under_load(construction: Construction) -> None:
     answers = Counter(knock(near(number)) for number in range(400))
     assert answers == {"opened": 40, "too many handshakes from one source": 360}
     assert Counter(knock(neighbour(number)) for number in range(20)) == {"opened": 20}
+    # Those that come by the relay have the server's address, and each channel is a source.
+    relay = neighbour(30)
+    answers = Counter(knock(relay, 1) for _ in range(100))
+    assert answers["opened"] == 40
+    assert knock(relay, 2) == "opened"
+    assert knock(relay) == "opened"

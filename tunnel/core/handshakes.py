@@ -55,10 +55,17 @@ class HandshakeReceiver:
         return self._checker.has_valid_mac1(datagram)
 
     def receive(
-        self, datagram: bytes, source: Endpoint, now: float, *, is_wary: bool = False
+        self,
+        datagram: bytes,
+        source: Endpoint,
+        now: float,
+        *,
+        is_wary: bool = False,
+        channel: int | None = None,
     ) -> ReceivedInitiation:
-        """Open it. `is_wary`: not without a cookie, however calm it is. Raises Malformed,
-        AuthenticationFailed, CookieDemanded."""
+        """Open it. `is_wary`: not without a cookie, however calm it is. `channel`: of the relay, by
+        which it came, and then that counts as its source: all channels have one address. Raises
+        Malformed, AuthenticationFailed, CookieDemanded."""
         initiation = parse_initiation(datagram)
         if not self._checker.has_valid_mac1(datagram):
             raise AuthenticationFailed("mac1")
@@ -66,6 +73,7 @@ class HandshakeReceiver:
         if is_wary or not self._calm.take(now):
             if not self._checker.has_valid_mac2(datagram, packed, now):
                 raise CookieDemanded(self._checker.create_reply(datagram, packed, now).pack())
-            if not self._per_source.take(source_of(source), now):
+            key = source_of(source) if channel is None else channel
+            if not self._per_source.take(key, now):
                 raise AuthenticationFailed("too many handshakes from one source")
         return consume_initiation(self._construction, self._static, initiation)

@@ -118,7 +118,10 @@ class Inbound:
             if not self._peers.has_channel(channel) or inner[0] == RELAY:
                 raise Malformed("unknown channel")
             try:
-                self.receive(inner, RELAYED, now, packets, 0 if is_stream(local) else local)
+                if inner[0] == INITIATION:
+                    self._receive_initiation(inner, RELAYED, now, channel)
+                else:
+                    self.receive(inner, RELAYED, now, packets, 0 if is_stream(local) else local)
             except CookieDemanded as demand:
                 # Back through the relay: a relayed peer must be able to come in under load too.
                 raise CookieDemanded(pack_relay(channel, demand.datagram)) from None
@@ -147,12 +150,14 @@ class Inbound:
             raise AuthenticationFailed("unknown receiver")
         return session
 
-    def _receive_initiation(self, datagram: bytes, source: Endpoint, now: float) -> None:
+    def _receive_initiation(
+        self, datagram: bytes, source: Endpoint, now: float, channel: int | None = None
+    ) -> None:
         # A cookie is bound to an address; the relay's stands for all that come through it.
         claimed = source if source != RELAYED else self._registration.link.endpoint
         if claimed is None:
             raise Malformed("relayed by no server")
-        received = self._handshakes.receive(datagram, claimed, now)
+        received = self._handshakes.receive(datagram, claimed, now, channel=channel)
         peer = self._peers.get(received.remote_static.data)
         if peer is None:
             raise AuthenticationFailed("initiation of a stranger")
