@@ -26,7 +26,13 @@ def test_an_invitation() -> None:
 def test_the_status_of_a_machine_that_is_revoked_begins_with_that(is_revoked: bool) -> None:
     nat = {"mapping": None, "filtering": None, "hairpin": None, "present": None, "evidence": []}
     status = {
-        "node": {"name": "pi", "addresses": [], "interface": "t", "is_revoked": is_revoked},
+        "node": {
+            "name": "pi",
+            "addresses": [],
+            "interface": "t",
+            "flood": None,
+            "is_revoked": is_revoked,
+        },
         "network": {"id": "1", "cidr": "10.9.0.0/24"},
         "server": {
             "url": "u",

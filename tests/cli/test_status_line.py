@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tunnel.cli.query import format_nat
+from tunnel.cli.query import format_flood, format_nat
 
 UNKNOWN: dict[str, Any] = {
     "mapping": None,
@@ -42,3 +42,11 @@ INDEPENDENT = "endpoint-independent"
 )
 def test_line(known: dict[str, Any], line: str) -> None:
     assert format_nat(UNKNOWN | known) == line
+
+
+def test_a_flood_is_a_line() -> None:
+    assert format_flood(None) == []
+    flood = {"since_s": 8.04, "datagrams_per_s": 150_000, "read_share": 0.002}
+    assert format_flood(flood) == [
+        "flooded by strangers for 8 s, with some 150000 datagrams a second, of which 0.20% are read"
+    ]

@@ -30,7 +30,7 @@ def varying() -> Nat:
 
 
 KEYS = {
-    "node": {"name", "public_key", "addresses", "interface", "mtu", "version"},
+    "node": {"name", "public_key", "addresses", "interface", "mtu", "version", "flood"},
     "network": {"id", "cidr"},
     "server": {"url", "state", "rtt_ms", "transport", "endpoints"},
     "nat": {

@@ -216,3 +216,21 @@ def test_what_waits_is_tried_once_more_at_the_end() -> None:
     setting.loop.close()
     assert [datagrams for datagrams, _ in setting.fixed.receive(9)] == [[b"good-bye"]]
     setting.fixed.close()
+
+
+def test_something_is_done_before_anything_is_sent() -> None:
+    """After the machine has said what it sends, so that it can depend on that."""
+    machine, socket = Machine(), UdpSocket("127.0.0.1", 0)
+    left: list[tuple[int, int]] = []
+
+    def note() -> None:
+        left.append((len(machine.transmits), len(socket.receive(9))))
+
+    loop = MachineLoop(machine, [socket], before_sending=note)
+    machine.transmits.append(Transmit(b"one", Endpoint("127.0.0.1", socket.port)))
+    loop.settle(0.0)
+    assert left == [(0, 0)]
+    loop.settle(0.0)
+    assert left == [(0, 0), (0, 1)]
+    loop.close()
+    socket.close()

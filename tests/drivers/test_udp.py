@@ -17,6 +17,7 @@ from tunnel.drivers.udp import UdpSocket
 from tunnel.drivers.udp_mtu import PROBE
 from tunnel.errors import OperatorError, UsageError
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.sieve import MOST_NUMBERS, assemble, pack_program
 
 IP_RECVTTL, IPV6_RECVHOPLIMIT = 12, 51
 
@@ -333,3 +334,89 @@ def test_an_old_kernel_has_no_trains(
     assert a.transmit(Transmit(b"aab", Endpoint("::1", a.port), segment_size=2))
     assert [data for data, _ in receive_all(a, 2)] == [b"aa", b"b"]
     a.close()
+
+
+NUMBERS = (0x01020304, 0xFFFFFFFE)
+
+
+def known(number: int, size: int = 100) -> bytes:
+    return b"\4\0\0\0" + number.to_bytes(4, "little") + bytes(size - 8)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_sieve_lets_through_what_names_a_number(
+    pair: tuple[UdpSocket, UdpSocket], host: str
+) -> None:
+    a, b = pair
+    b.set_sieve(pack_program(assemble(NUMBERS, 0.0)))
+    relayed = b"\5" + known(NUMBERS[0])[1:]
+    response = b"\2\0\0\0____" + known(NUMBERS[1])[4:]
+    strange = (b"\1" + bytes(147), b"", b"\4", known(1), known(NUMBERS[0] + 1), b"\2" + bytes(91))
+    good = (known(NUMBERS[0]), known(NUMBERS[1]), relayed, response)
+    for stranger, friend in zip(strange, (*good, *good), strict=False):
+        a.transmit(Transmit(stranger, Endpoint(host, b.port)))
+        a.transmit(Transmit(friend, Endpoint(host, b.port)))
+    assert [data for data, _ in receive_all(b, 6)] == [*good, *good][:6]
+    assert not b.errors
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_sieve_lets_trains_through_whole(pair: tuple[UdpSocket, UdpSocket], host: str) -> None:
+    a, b = pair
+    b.set_sieve(pack_program(assemble(NUMBERS, 0.0)))
+    sent = [known(NUMBERS[0], 1200)[:-1] + bytes([i]) for i in range(40)]
+    for datagrams in ([known(7, 1200)] * 40, sent):
+        for train in join([Transmit(data, Endpoint(host, b.port)) for data in datagrams]):
+            assert a.transmit(train)
+    assert [data for data, _ in receive_all(b, 40)] == sent
+
+
+def test_a_sieve_is_replaced_and_taken_away(pair: tuple[UdpSocket, UdpSocket]) -> None:
+    a, b = pair
+    for program, through in (
+        (assemble(NUMBERS, 0.0), NUMBERS),
+        (assemble((7,), 0.0), (7,)),
+        (assemble((7,), 1.0), (7, 8, *NUMBERS)),
+        (assemble(None, 0.0), (7, 8, *NUMBERS)),
+        (None, (7, 8, *NUMBERS)),
+        (None, (7, 8, *NUMBERS)),
+    ):
+        b.set_sieve(None if program is None else pack_program(program))
+        for number in (7, 8, *NUMBERS):
+            a.transmit(Transmit(known(number), Endpoint("127.0.0.1", b.port)))
+        assert [data for data, _ in receive_all(b, len(through))] == [known(n) for n in through]
+
+
+def test_a_sieve_of_all_numbers_that_there_may_be(pair: tuple[UdpSocket, UdpSocket]) -> None:
+    a, b = pair
+    numbers = [number * 2654435761 % (1 << 32) for number in range(1, MOST_NUMBERS + 1)]
+    b.set_sieve(pack_program(assemble(numbers, 0.0)))
+    for number in numbers:
+        a.transmit(Transmit(known(number + 1), Endpoint("127.0.0.1", b.port)))
+        a.transmit(Transmit(known(number), Endpoint("127.0.0.1", b.port)))
+        assert receive_all(b, 1)[0][0] == known(number)
+    assert not b.errors
+
+
+def test_a_sieve_leaves_the_rest_to_chance(pair: tuple[UdpSocket, UdpSocket]) -> None:
+    a, b = pair
+    b.set_sieve(pack_program(assemble((7,), 0.5)))
+    for _ in range(500):
+        a.transmit(Transmit(known(8), Endpoint("127.0.0.1", b.port)))
+    a.transmit(Transmit(known(7), Endpoint("127.0.0.1", b.port)))
+    received: list[bytes] = []
+    while known(7) not in received:
+        assert select.select([b], [], [], 10)[0]
+        received += [data for datagrams, _ in b.receive(4) for data in datagrams]
+    assert 150 < len(received) < 350, "of 500; chance is off by so much once in 10**17 times"
+
+
+def test_a_sieve_that_the_kernel_refuses(
+    pair: tuple[UdpSocket, UdpSocket], caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = pair
+    b.set_sieve(pack_program(assemble((7,), 0.0)[:-1]))  # It ends without a decision.
+    assert b.errors == {"EINVAL": 1}
+    assert "reads everything" in caplog.text
+    a.transmit(Transmit(known(8), Endpoint("127.0.0.1", b.port)))
+    assert receive_all(b, 1)[0][0] == known(8)

@@ -74,6 +74,10 @@ def test_a_flood_of_initiations_keeps_nobody_out(lab: Lab, tmp_path: Path) -> No
         assert flood.rate_during > 0
         for name, before in flood.memory_before.items():
             assert flood.memory_after[name] - before < 16 * 1024, flood
+    at_server, at_node = floods
+    assert at_server.sieve is None
+    assert at_node.sieve is not None, "more than is read"
+    assert at_node.read < at_node.sent / 2
 
 
 def refuse(results: Sequence[Result], *, answered: bool) -> None:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from tests.sim.attention import check_attention
 from tests.sim.topology import Link, Router, Segment
+from tests.wire.bpf import run
 from tunnel.core.events import SocketsReleased
 from tunnel.core.machine import Buffer, Transmit, is_stream
+from tunnel.core.sieve import EVERYTHING, Admitted
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.sieve import Instruction, assemble
 
 if TYPE_CHECKING:
     from tests.sim.network import VirtualInternet
@@ -91,6 +94,12 @@ class Host:
         self.lends_buffers = False
         """Hand the machine memoryviews, overwritten after the call, as a driver may (contract,
         clause 5)."""
+        self.sieve_share: float | None = None
+        """What its node's sieve lets through, from now on and without a flood, of what names no
+        number of the node's. None: as the node says."""
+        self._admitted = EVERYTHING
+        self._program: list[Instruction] | None = None
+        """By which datagrams are read; None: all are."""
         self.streams: VirtualStreams | None = None
         """What opens and carries streams; without it none can be opened."""
         self.wall_clock_error = 0.0
@@ -232,6 +241,11 @@ class Host:
 
     def receive(self, datagrams: list[bytes], source: Endpoint, local: int) -> None:
         """Datagrams that arrived together from one source at one socket."""
+        if (program := self._program) is not None:
+            chance = self._random.getrandbits
+            datagrams = [each for each in datagrams if run(program, each, chance(32))]
+            if not datagrams:
+                return
         if self.lends_buffers:
             lent = [bytearray(datagram) for datagram in datagrams]
             views: list[Buffer] = [memoryview(buffer) for buffer in lent]
@@ -267,7 +281,9 @@ class Host:
             return
         if self.is_examined:
             check_attention(machine)
-        self._transmit(machine.datagrams_to_send(self.now))
+        transmits = machine.datagrams_to_send(self.now)
+        self._set_sieve()
+        self._transmit(transmits)
         if self.streams is not None:
             self.streams.settle(self)
         next_event = getattr(machine, "next_event", None)
@@ -279,6 +295,15 @@ class Host:
             if self.on_event is not None:
                 self.on_event(event)
         self._arm()
+
+    def _set_sieve(self) -> None:
+        sieve = getattr(self.machine, "sieve", None)
+        admitted = EVERYTHING if sieve is None else sieve.take_change() or self._admitted
+        if sieve is not None and self.sieve_share is not None:
+            admitted = Admitted(sieve.find_numbers(), self.sieve_share)
+        if admitted != self._admitted:
+            self._admitted = admitted
+            self._program = None if admitted == EVERYTHING else assemble(*admitted)
 
     def _keep(self, packets: Sequence[Buffer] | None) -> None:
         for packet in packets or ():

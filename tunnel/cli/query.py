@@ -110,6 +110,7 @@ def format_status(status: dict[str, Any]) -> str:
         f"server {server['url']}  {server['state']}{rtt}",
         *format_refusals(server),
         format_nat(nat),
+        *format_flood(node["flood"]),
         "",
         format_peers(status["peers"]),
     ]
@@ -134,6 +135,15 @@ def format_refusals(server: dict[str, Any]) -> list[str]:
             )
             lines += [f"refused{when}: {refusal['reason']}", f"  to do: {refusal['fix']}"]
     return lines
+
+
+def format_flood(flood: dict[str, Any] | None) -> list[str]:
+    """A line while strangers send too much, else none."""
+    if flood is None:
+        return []
+    rate, share = flood["datagrams_per_s"], flood["read_share"]
+    since = f"flooded by strangers for {flood['since_s']:.0f} s"
+    return [f"{since}, with some {rate} datagrams a second, of which {share:.2%} are read"]
 
 
 def format_nat(nat: dict[str, Any]) -> str:

@@ -213,6 +213,25 @@ class SocketsReleased:
 
 
 @dataclass(frozen=True, slots=True)
+class FloodBegan:
+    """So many datagrams come from strangers that most of them are not read any more, until a
+    FloodEnded: `core/sieve.py`."""
+
+    rate: int
+    """Of those read, a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class FloodEnded:
+    """Everything is read again."""
+
+    seconds: float
+    """Since it began."""
+    datagrams: int
+    """About so many came from strangers, by those that were read."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeersChanged:
     """A certificate or endpoint worth remembering over a restart has changed."""
 
@@ -240,5 +259,7 @@ Event = (
     | InvitationRedeemed
     | RebindWanted
     | SocketsReleased
+    | FloodBegan
+    | FloodEnded
     | PeersChanged
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from tunnel.core.announcer import Announcer
 from tunnel.core.arrivals import Arrivals
+from tunnel.core.attention import Timed
 from tunnel.core.candidates import HostAddress
 from tunnel.core.collector import Collector
 from tunnel.core.configuration import NodeConfig
@@ -29,7 +30,7 @@ from tunnel.core.indices import IndexTable
 from tunnel.core.introductions import IntroductionReceiver
 from tunnel.core.inviter import Inviter
 from tunnel.core.lifetime import LifetimeProbe
-from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest
+from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest, is_stream
 from tunnel.core.membership import InvitationLedger
 from tunnel.core.nat import NatDiscovery
 from tunnel.core.outbound import Outbound
@@ -43,6 +44,7 @@ from tunnel.core.revocations import Revocations
 from tunnel.core.rotation import Rotation
 from tunnel.core.server_session import ServerSession
 from tunnel.core.session import Session
+from tunnel.core.sieve import Sieve
 from tunnel.core.status import describe_node
 from tunnel.core.transport import Opening, Transport, stream_routes
 from tunnel.core.witness import Witness
@@ -147,6 +149,7 @@ class Node:
             rotation=self.rotation,
             outbound=self._outbound,
         )
+        self.sieve = Sieve(indices, self.peers)
         self.departures = Departures(self.peers, self._outbound)
         self.arrivals = Arrivals(indices, link, self.peers, self._inbound)
         self._collector = Collector(
@@ -362,10 +365,10 @@ class Node:
             try:
                 self._inbound.receive(datagram, source, now, packets, local)
             except (Malformed, AuthenticationFailed) as error:
-                self.drops[str(error)] += 1
+                self._drop(str(error), datagram, local, now)
             except CookieDemanded as demand:
                 self._outbound.add([Transmit(demand.datagram, source, None, local)])
-                self.drops["initiation: cookie demanded"] += 1
+                self._drop("initiation: cookie demanded", datagram, local, now)
         self._collect(now)
         return packets
 
@@ -402,9 +405,11 @@ class Node:
     def get_timer(self) -> float | None:
         if self._is_silent:
             return None
-        parts = (self.registration, self.lifetime, self.nat, self.guessing, self.disclosure)
-        times = [part.get_timer() for part in (*parts, self._expulsion, self.rotation)]
-        return earliest((self.peers.attention.get_timer(), *times))
+        parts: tuple[Timed, ...] = (
+            *(self.registration, self.lifetime, self.nat, self.guessing),
+            *(self.disclosure, self.sieve, self._expulsion, self.rotation),
+        )
+        return earliest((self.peers.attention.get_timer(), *(part.get_timer() for part in parts)))
 
     def handle_timer(self, now: float) -> None:
         if self._is_silent:
@@ -412,6 +417,9 @@ class Node:
         self.registration.handle_timer(now)
         self.lifetime.handle_timer(now)
         self.nat.handle_timer(now)
+        ended = self.sieve.handle_timer(now)
+        if ended is not None:
+            self._collector.events.append(ended)
         due = self.peers.attention.take_due(now)
         for peer in due:
             peer.handle_timer(now)
@@ -427,6 +435,12 @@ class Node:
         self._collect(now)
 
     # Inside
+
+    def _drop(self, reason: str, datagram: bytes, local: int, now: float) -> None:
+        self.drops[reason] += 1
+        event = None if is_stream(local) else self.sieve.note_dropped(datagram, now)
+        if event is not None:
+            self._collector.events.append(event)
 
     def _wake(self, peer: Peer, now: float) -> None:
         """There is something for a peer we have no session with."""
@@ -456,6 +470,7 @@ class Node:
             self.registration,
             self.lifetime,
             self.nat,
+            self.sieve,
             [(peer, self.diagnose(peer, now)) for peer in self.peers],
             self.drops,
             now,

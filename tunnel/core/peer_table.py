@@ -3,7 +3,7 @@ what all of them are told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL
 from tunnel.core.attention import Attention
@@ -53,6 +53,8 @@ class PeerTable:
         self._by_key: dict[bytes, Peer] = {}
         self._by_session: dict[Session, Peer] = {}
         self._by_channel: dict[int, Peer] = {}
+        self.channel_changes = 0
+        """How often the server gave a pair another channel, or none."""
         self._local_candidates: Sequence[Candidate] = ()
         self._keepalive_interval = KEEPALIVE_INTERVAL
         self._opener_ttl = FALLBACK_TTL
@@ -93,6 +95,11 @@ class PeerTable:
     def has_channel(self, channel: int) -> bool:
         return channel in self._by_channel
 
+    @property
+    def channels(self) -> Iterable[int]:
+        """By which the server relays to us."""
+        return self._by_channel.keys()
+
     def find(self, name: str) -> Peer | None:
         """By name, or by tunnel address. Of several, the one with the oldest certificate."""
         found = [
@@ -104,6 +111,7 @@ class PeerTable:
 
     def set_channel(self, peer: Peer, channel: int) -> None:
         """The server's number for the pair; 0: it does not relay."""
+        self.channel_changes += peer.channel != channel
         self._by_channel.pop(peer.channel, None)
         peer.channel = channel
         if channel:

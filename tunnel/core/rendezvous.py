@@ -27,7 +27,6 @@ from tunnel.core.relay import Relay, RelayRefused
 from tunnel.core.relay_allowance import RelayAllowance, RelayUse
 from tunnel.core.server_session import SERVER_TIMES, server_construction, server_preshared_key
 from tunnel.core.session import Session
-from tunnel.core.source import source_of
 from tunnel.core.stream_table import StreamTable
 from tunnel.core.stun_answers import StunAnswers
 from tunnel.core.vantage import Vantage

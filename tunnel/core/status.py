@@ -14,6 +14,7 @@ from tunnel.core.peer import Peer
 from tunnel.core.refusals import StandingRefusal
 from tunnel.core.registration import Registration
 from tunnel.core.revocations import Revocations
+from tunnel.core.sieve import Sieve
 from tunnel.noise.keys import PublicKey
 
 
@@ -22,6 +23,7 @@ def describe_node(
     registration: Registration,
     lifetime: LifetimeProbe,
     nat: NatDiscovery,
+    sieve: Sieve,
     peers: Iterable[tuple[Peer, Diagnosis | None]],
     drops: Mapping[str, int],
     now: float,
@@ -40,6 +42,7 @@ def describe_node(
             "version": config.version,
             "has_fixed_port": not config.may_rebind,
             "is_revoked": own.key in revocations,
+            "flood": sieve.describe(now),
         },
         "network": {
             "id": config.identity.id,

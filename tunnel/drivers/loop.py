@@ -53,11 +53,13 @@ class MachineLoop:
         after_settling: Callable[[], None] | None = None,
         open_socket: Callable[[], UdpSocket] | None = None,
         read_socket: Callable[[int, UdpSocket, float], bool] | None = None,
+        before_sending: Callable[[], None] | None = None,
     ) -> None:
         """`open_socket` makes a socket, on a port of its own, for a number that has none, when the
         machine first sends from it; until :meth:`release_sockets`. It may raise OperatorError.
         `read_socket` takes what has arrived at a socket of that number instead of the machine, and
-        settles; it returns whether there was anything."""
+        settles; it returns whether there was anything. `before_sending` is called before anything
+        is sent, after whatever input."""
         self.machine: Machine = machine
         self.sockets = dict(enumerate(sockets))
         self.drops: Counter[str] = Counter()
@@ -75,6 +77,7 @@ class MachineLoop:
             machine, "receive_time_exceeded", None
         )
         self._on_packets = on_packets
+        self._before_sending = before_sending
         self._after_settling = after_settling
         self._watchers: dict[int, Any] = {}
         self._blocked: dict[int, Any] = {}
@@ -128,7 +131,10 @@ class MachineLoop:
 
     def settle(self, now: float) -> None:
         """To be called after every input: send, report, re-arm."""
-        for transmit in join(self.machine.datagrams_to_send(now)):
+        transmits = join(self.machine.datagrams_to_send(now))
+        if self._before_sending is not None:
+            self._before_sending()
+        for transmit in transmits:
             self.transmit(transmit)
         if self._after_settling is not None:
             self._after_settling()

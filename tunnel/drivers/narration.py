@@ -84,5 +84,12 @@ def narrate(event: core.Event) -> str:
             return f"{peer} answered via {way} in {seconds * 1000:.1f} ms"
         case core.SocketsReleased(locals=numbers):
             return f"{len(numbers)} UDP ports opened for a while are given up"
+        case core.FloodBegan(rate=rate):
+            return (
+                f"a flood: {rate} datagrams a second and more of strangers; what belongs to no "
+                "session of ours is looked at now and then until it ends"
+            )
+        case core.FloodEnded(seconds=seconds, datagrams=datagrams):
+            return f"the flood is over after {seconds:.0f} s and some {datagrams} datagrams"
         case core.PeersChanged():
             return "what is known of the peers has changed"

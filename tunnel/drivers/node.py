@@ -33,6 +33,7 @@ from tunnel.core.events import (
 )
 from tunnel.core.membership import InvitationLedger
 from tunnel.core.node import Node
+from tunnel.core.sieve import EVERYTHING
 from tunnel.drivers import clock, systemd
 from tunnel.drivers.control import ControlServer
 from tunnel.drivers.egress import Egress
@@ -54,6 +55,7 @@ from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError
 from tunnel.noise.keys import PublicKey
 from tunnel.wire.endpoint import Endpoint
+from tunnel.wire.sieve import assemble, pack_program
 
 if TYPE_CHECKING:
     from tunnel.drivers.port_mapping import PortMapping
@@ -99,7 +101,9 @@ class NodeDriver:
         self._ledger_file = LedgerFile(state)
         self._tun = tun
         self._socket = socket
-        self._open_socket = partial(UdpSocket, None, 0, gso=offloads.gso, gro=offloads.gro)
+        self._offloads = offloads
+        self._sieve: bytes | None = None
+        """The program that all sockets have."""
         self._second_socket = self._open_socket()
         self._loop = MachineLoop(
             self.node,
@@ -108,6 +112,7 @@ class NodeDriver:
             after_settling=self._report,
             open_socket=self._open_socket,
             read_socket=self._read_socket,
+            before_sending=self._set_sieve,
         )
         self._egress = Egress(self.node, tun, self._loop)
         self._ingress = Ingress(self.node, tun, self._loop)
@@ -217,6 +222,21 @@ class NodeDriver:
             self.stopped.wait()
         finally:
             self._shut_down()
+
+    def _open_socket(self) -> UdpSocket:
+        opened = UdpSocket(None, 0, gso=self._offloads.gso, gro=self._offloads.gro)
+        if self._sieve is not None:
+            opened.set_sieve(self._sieve)
+        return opened
+
+    def _set_sieve(self) -> None:
+        # Before an initiation is sent, for the response names its index.
+        admitted = self.node.sieve.take_change()
+        if admitted is not None:
+            is_all = admitted == EVERYTHING
+            self._sieve = None if is_all else pack_program(assemble(*admitted))
+            for udp in self._loop.sockets.values():
+                udp.set_sieve(self._sieve)
 
     def rebind(self) -> int:
         """Take another local port, and let everyone know. The old mapping is given up."""

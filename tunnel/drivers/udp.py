@@ -7,9 +7,11 @@ arrive as far as ICMP told, is counted in :attr:`UdpSocket.errors` under its err
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import logging
 import socket
+import struct
 from collections.abc import Callable
 
 from tunnel.drivers.udp_address import Addresses
@@ -28,12 +30,15 @@ log = logging.getLogger(__name__)
 
 # <asm/socket.h>: not in Python's socket module
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 
 _RECEIVE_BUFFER = 4 << 20
 """Bytes. A burst of 2 Gbit/s for 16 ms: a turn of the event loop and then some."""
 _SEND_BUFFER = 1 << 19
 """Bytes. What the interface does not take at once waits here, and whoever sends next with it: 80 ms
 at 50 Mbit/s, where 4 MiB were a second. What does not fit is held back and not lost."""
+_FPROG = struct.Struct("@HP")
+"""``struct sock_fprog``: how many instructions, and where they are."""
 _ERRORS = 64
 """Entries of the error queue read at a time."""
 
@@ -145,6 +150,22 @@ class UdpSocket:
         address of the router at which its time to live ran out."""
         expired, self._expired = self._expired, []
         return expired
+
+    def set_sieve(self, program: bytes | None) -> None:
+        """From now on the kernel drops what the program (`wire.sieve.pack_program`) does not let
+        through, before it takes up room in the receive buffer. None: nothing. If the kernel refuses
+        it, everything is read."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+        if program is None:
+            return
+        held = ctypes.create_string_buffer(program, len(program))
+        described = _FPROG.pack(len(program) // 8, ctypes.addressof(held))
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+        except OSError as error:
+            self._failures.count(error)
+            log.warning("UDP port %d reads everything: %s", self.port, error)
 
     def fileno(self) -> int:
         return self._socket.fileno()

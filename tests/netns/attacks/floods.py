@@ -14,7 +14,7 @@ from tests.netns.lab import Lab
 from tests.netns.process import Process
 from tests.netns.world import PORT, Node, World
 
-from .site import Attacker, Result, Watch, finish_attack, resident_kib
+from .site import ArrivalCounter, Attacker, Result, Watch, finish_attack, resident_kib
 
 
 class Flood(NamedTuple):
@@ -32,6 +32,8 @@ class Flood(NamedTuple):
     cookies: int
     """Demanded of whom they seemed to come from, and of who joined."""
     seconds_to_join: float
+    sieve: dict[str, Any] | None
+    """What the node says of a flood at it, before it ends."""
 
 
 class FloodSite:
@@ -46,14 +48,19 @@ class FloodSite:
             lab.public_host("office", "203.0.113.20"), home.host("b")
         )
         self.mallory = Attacker(lab)
+        self.bystander = lab.public_host("bystander", "203.0.113.50")
+        """What is sent there costs the machine that all of this shares what making it costs."""
+        ArrivalCounter(self.bystander)
         self.joined: list[Node] = []
 
     def flood(self, title: str, seconds: float, target: str, **what: Any) -> Flood:
-        """At "server" or "node", by initiations as `what` says (see `__main__.flood`)."""
+        """At "server", "node" or "bystander", by initiations as `what` says (`__main__.flood`)."""
         world, attic = self.world, self.attic
         where = [world.vps.ip4, PORT]
         if target == "node":
             where = [attic.host.ip4, attic.status()["node"]["listen_port"]]
+        elif target == "bystander":
+            where = [self.bystander.ip4, PORT]
         rate_before = self.transfer(seconds)
         watch, answered = Watch(world, [attic, self.camera]), self.mallory.answered()
         sessions = world.server_status()["sessions"]
@@ -63,8 +70,10 @@ class FloodSite:
             began = time.monotonic()
             self.join()
             seconds_to_join = time.monotonic() - began
+            sieve = attic.status()["node"]["flood"]
         sent = finish_attack(process)
-        dropped = watch.dropped(server=True) if target == "server" else watch.dropped(attic)
+        at = {"server": ((), True), "node": ((attic,), False), "bystander": ((), False)}[target]
+        dropped = watch.dropped(*at[0], server=at[1])
         joined = world.server_status()["sessions"] - sessions
         result = Result(
             f"a flood at the {target}: {title}",
@@ -86,6 +95,7 @@ class FloodSite:
             self.memory(),
             dropped["initiation: cookie demanded"],
             seconds_to_join,
+            sieve,
         )
 
     @contextmanager
@@ -126,10 +136,10 @@ class FloodSite:
 
 
 def attack_by_flood(
-    lab: Lab, folder: Path, seconds: float, *, kinds: int = 4, rate: float = 0.0
+    lab: Lab, folder: Path, seconds: float, *, kinds: int = 5, rate: float = 0.0, rounds: int = 1
 ) -> list[Flood]:
-    """The first `kinds` of them, each for some seconds and until a machine has joined; as fast as
-    can be, or `rate` a second."""
+    """The first `kinds` of them in turn, each for some seconds and until a machine has joined; as
+    fast as can be, or `rate` a second."""
     site = FloodSite(lab, folder)
     url, key = site.world.url, site.attic.status()["node"]["public_key"]
     plans: list[tuple[str, str, dict[str, Any]]] = [
@@ -137,9 +147,11 @@ def attack_by_flood(
         ("by somebody who knows its key", "node", {"key": key}),
         ("by strangers", "server", {}),
         ("by strangers", "node", {}),
+        ("to compare with", "bystander", {}),
     ]
     floods = [
-        site.flood(title, seconds, to, rate=rate, **what) for title, to, what in plans[:kinds]
+        site.flood(title, seconds, to, rate=rate, **what)
+        for title, to, what in plans[:kinds] * rounds
     ]
     site.world.close()
     return floods
