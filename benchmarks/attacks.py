@@ -2,14 +2,15 @@
 
     sudo .venv/bin/python -m benchmarks.attacks [COUNT] [SECONDS] [ROUNDS]
 
-COUNT datagrams of each kind (10000), floods and lies of SECONDS each (5), the floods in turn ROUNDS
-times (3), everything in network namespaces of this machine. Prints for each attack: datagrams
-tried; accepted, which must be 0; bytes that the attacker sent; bytes that came back to it, or to
-the victim whose address it used; and what those attacked noticed. Then, for the floods: initiations
-sent, and read at the other end, a second; throughput of a pair before and meanwhile; memory before
-and after; cookies demanded; and how long a machine took that joined meanwhile. Attacker and
-attacked share the processors: a flood at somebody who does nothing, and whom it cannot reach, shows
-what making it costs. Last the ratios, and the medians of them. It fails if anything was accepted.
+COUNT datagrams of each kind (10000), and about as many streams; floods and lies of SECONDS each
+(5), the floods in turn ROUNDS times (3); everything in network namespaces of this machine. Prints
+for each attack: datagrams or streams tried; accepted, which must be 0; bytes that the attacker
+sent; bytes that came back to it, or to the victim whose address it used; and what those attacked
+noticed. Then, for the floods: initiations sent, and read at the other end, a second; throughput of
+a pair before and meanwhile; memory before and after; cookies demanded; and how long a machine took
+that joined meanwhile. Attacker and attacked share the processors: a flood at somebody who does
+nothing, and whom it cannot reach, shows what making it costs. Last the ratios, and the medians of
+them. It fails if anything was accepted.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tests.netns.attacks.members import attack_as_member
 from tests.netns.attacks.on_path import attack_on_path
 from tests.netns.attacks.site import Result
 from tests.netns.attacks.strangers import attack_as_stranger
+from tests.netns.attacks.streams import attack_by_streams
 from tests.netns.lab import Lab
 
 T = TypeVar("T")
@@ -82,6 +84,7 @@ def main() -> None:
         ],
         lambda lab, folder: attack_as_member(lab, folder, max(1, count // 20)),
         lambda lab, folder: attack_as_server(lab, folder, seconds),
+        lambda lab, folder: attack_by_streams(lab, folder, max(100, count // 9)),
     ]
     for attack in attacks:
         came_of_it = run(attack)

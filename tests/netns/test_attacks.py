@@ -13,6 +13,7 @@ from .attacks.members import attack_as_member
 from .attacks.on_path import attack_on_path
 from .attacks.site import UNMOVED, Result
 from .attacks.strangers import attack_as_stranger
+from .attacks.streams import PER_SOURCE, attack_by_streams
 from .lab import Lab
 
 pytestmark = pytest.mark.root
@@ -61,6 +62,15 @@ def test_a_server_against_its_users_can_only_deny(lab: Lab, tmp_path: Path) -> N
     assert results[relayed + "withhold"].noticed.startswith("0 of"), results
     assert results["a lying server: aim"].answered > 0, "what comes to the victim is counted"
     assert "invitation" not in results["a lying server: forge"].noticed
+
+
+def test_streams_of_strangers_are_few_and_end(lab: Lab, tmp_path: Path) -> None:
+    """Whatever they say, or do not; and who needs streams is served meanwhile."""
+    results = attack_by_streams(lab, tmp_path, PER_SOURCE + 16)
+    refuse(results, answered=False)
+    assert len(results) == 8
+    assert "16 refused; joined by TCP" in results[0].noticed, "one too many, and no others"
+    assert all("0 of 2 paths moved" in result.noticed for result in results), results
 
 
 def test_a_flood_of_initiations_keeps_nobody_out(lab: Lab, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tunnel.noise.keys import PublicKey
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import parse_server_url
 
+from .connections import Poured, hold, pour
 from .datagrams import forge_initiation, make_initiation, strange_datagrams
 from .packets import BATCH, Burst, Sent, open_raw, send_slowly, udp_packet
 
@@ -168,7 +169,9 @@ def inner_source(
 
 def main() -> None:
     plan = json.loads(sys.argv[1])
-    attacks = {f.__name__: f for f in (strange, non_member, stun, send, flood, inner_source)}
+    attacks: dict[str, Callable[..., Sent | Poured]] = {
+        f.__name__: f for f in (strange, non_member, stun, send, flood, inner_source, hold, pour)
+    }
     sent = attacks[plan.pop("attack")](**plan)
     print(json.dumps(sent._asdict()))
 
