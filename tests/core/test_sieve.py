@@ -8,6 +8,7 @@ from tests.core.ends import Clock, Network, key, seeded
 from tunnel.core.events import FloodBegan, FloodEnded
 from tunnel.core.indices import IndexTable
 from tunnel.core.peer_table import PeerTable
+from tunnel.core.revocations import Revocations
 from tunnel.core.session import Session
 from tunnel.core.sieve import (
     BEGINS,
@@ -42,6 +43,7 @@ class Gate:
             static=network.founder,
             identity=network.identity,
             certificate=network.certificate,
+            revocations=Revocations(network.identity.key),
             indices=self.indices,
             random_bytes=seeded(3),
             wall_clock=self.clock.wall,

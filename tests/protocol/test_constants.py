@@ -91,7 +91,10 @@ PHRASES = {
         f"{witness.ANSWER_RATE:g} a second of both together, burst {witness.ANSWER_BURST:g}",
         f"frames, {disclosure.LOOK_AFTER:g} s after there are keys",
         f"at most every {disclosure.SPACING:g} s when something has changed",
-        f"once more {disclosure.REPEAT_AFTER:g} s after",
+        (
+            "again "
+            + show(*(disclosure.REPEAT_AFTER * 2**n for n in range(disclosure.MAX_ASKS - 1)))
+        ),
         (
             f"| keep-alive | {constants.KEEPALIVE_INTERVAL:g} s, or {lifetime.SAFETY:g} × the "
             f"measured lifetime, {lifetime.KEEPALIVE_FLOOR:g} to {lifetime.KEEPALIVE_CEILING:g} s |"

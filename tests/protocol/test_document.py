@@ -69,11 +69,12 @@ PART_OF_OTHERS = {
     "pack_candidates": "call-me",
     "pack_train": "train, place 0",
     "pack_answer": "",  # Of HTTP, for people who look with a browser.
+    "pack_program": "",
 }
 """Functions whose bytes stand in another block."""
 
 NOT_OF_THE_PROTOCOL = {Virtio}
-"""What passes between a node and its own kernel."""
+"""What passes between a node and its own kernel, as does what `pack_program` makes."""
 
 
 def modules() -> Iterator[ModuleType]:

@@ -53,8 +53,8 @@ from tunnel.wire.rendezvous import (
     parse_from_server,
 )
 
-DROPS = ["drops", "_drops"]
-"""Where reasons are counted."""
+DROPS = ["drops", "_drops", "sieve"]
+"""Where reasons and strangers are counted."""
 
 
 def of_lengths(firsts: Iterable[int]) -> Iterator[bytes]:

@@ -39,12 +39,20 @@ CLOSED = {
     "announcement": "ends with a list; it has a version",
     "join request": "ends with a blob; it has a version",
     "join answer": "ends with a blob; it has a version",
-    "admission": "ends with a certificate",
+    "revocation": "one length; it has a version",
+    "admission": "ends with a list",
     "sealed backup": "ends with a blob; it has a version",
     "backup": "has a version outside",
 }
 """Messages that cannot be made longer, and why."""
-VERSIONED = ["announcement", "certificate", "join request", "join answer", "sealed backup"]
+VERSIONED = [
+    "announcement",
+    "certificate",
+    "join request",
+    "join answer",
+    "sealed backup",
+    "revocation",
+]
 """Their first byte is a version, 1."""
 
 

@@ -33,6 +33,8 @@ class Admission(NamedTuple):
     network_secret: bytes
     inviter: Certificate
     own: Certificate
+    revoked: list[bytes]
+    """How their keys begin."""
 
 
 def parse_join_string(text: str) -> JoinString:
@@ -58,7 +60,7 @@ def open_answer(
 ) -> Admission | int:
     """The admission, or the status of a refusal."""
     shared = exchange(private, join.inviter)
-    if answer[0] != 1 or answer[1] > 3:
+    if answer[0] != 1 or answer[1] > 4:
         raise Refused("answer")
     if answer[1]:
         key = derive_key("join refusal", shared, b"")
@@ -66,11 +68,18 @@ def open_answer(
             raise Refused("status")
         return answer[1]
     data = open_blob(derive_key("join answer", shared, join.token), answer[2:])
-    network_key, secret, length = struct.unpack_from("<32s32sH", data)
-    inviter, own = (
-        verify_certificate(part, network_key, unix_seconds)
-        for part in (data[66 : 66 + length], data[66 + length :])
-    )
+    network_key, secret = data[:32], data[32:64]
+    at, certificates = 64, []
+    for _ in range(2):
+        (length,) = struct.unpack_from("<H", data, at)
+        packed = data[at + 2 : at + 2 + length]
+        certificates.append(verify_certificate(packed, network_key, unix_seconds))
+        at += 2 + length
+    inviter, own = certificates
+    beginnings = data[at + 1 :]
+    if len(beginnings) != 8 * data[at]:
+        raise Refused("revoked keys")
     if own.key != public_of(private):
         raise Refused("another's certificate")
-    return Admission(network_key, secret, inviter, own)
+    revoked = [beginnings[i : i + 8] for i in range(0, len(beginnings), 8)]
+    return Admission(network_key, secret, inviter, own, revoked)
