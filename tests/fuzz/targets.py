@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from tests.core.ends import SERVER, URL, Clock, Network, key, make_server, seeded
+from tests.core.ends import SERVER, URL, WALL, Clock, Network, key, make_server, seeded
 from tests.core.expulsion_ends import SIGNED as EVERYBODY
 from tests.core.expulsion_ends import Talker
 from tests.core.gateway import Gateway, Mapping
@@ -32,6 +32,7 @@ from tunnel.core.attempt import GuessState
 from tunnel.core.candidates import admit_candidates, is_public
 from tunnel.core.fresh_sockets import MAX_FRESH
 from tunnel.core.machine import FIRST_STREAM
+from tunnel.core.membership import join_key
 from tunnel.core.path import RELAYED
 from tunnel.core.reassembly import Reassembler
 from tunnel.core.revocations import Revocations, sign_revocation
@@ -93,6 +94,7 @@ from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.relay import pack_relay, parse_relay
 from tunnel.wire.rendezvous import MAX_SEALED, parse_from_node, parse_from_server
 from tunnel.wire.revocation import RevocationDigest, RevocationList, parse_revocation
+from tunnel.wire.rotation import RotationRequest, RotationStatus, parse_rotation_request
 from tunnel.wire.segment import cut_superpacket, transport_of
 from tunnel.wire.stream import StreamParser, pack_stream
 from tunnel.wire.stun import is_stun, parse_binding_request
@@ -306,8 +308,8 @@ def fuzz_expulsion(data: bytes) -> None:
     said is bounded, and a member that is revoked is no peer. `data`: who, what and how long after
     the last, and a payload or the number of a true revocation, again and again."""
     talker = Talker().greet_all()
-    for at in range(0, len(data), 136):
-        how, which, payload = data[at], data[at + 1 : at + 2], data[at + 2 : at + 136]
+    for at in range(0, len(data), 152):
+        how, which, payload = data[at], data[at + 1 : at + 2], data[at + 2 : at + 152]
         talker.run(how >> 4)
         peers = list(talker.peers)
         if not peers:
@@ -330,6 +332,36 @@ def fuzz_expulsion(data: bytes) -> None:
             return
     assert set(talker.revocations) <= set(EVERYBODY)
     assert not any(peer.key.data in talker.revocations for peer in talker.peers)
+
+
+def fuzz_rotation(data: bytes) -> None:
+    """Whatever members ask of an inviter: each key has one successor, nobody gets a key that is
+    known, and what is certified is what the member had. `data`: who asks, for which key, whether it
+    has the proof, and a payload, again and again."""
+    ledger = NETWORK.ledger()
+    ledger.learn([NETWORK.certify(key(number), f"n{number}", number) for number in (2, 3, 4)])
+    had = {c.key: (c.name, c.addresses, c.issued) for c in ledger.issued}
+    known = set(had)
+    for at in range(0, len(data), 72):
+        how, payload = data[at], data[at + 4 : at + 72]
+        old = key(2 + how % 5).public_key.data
+        try:
+            request = parse_rotation_request(payload)
+            if how & 0x40:
+                new = key(1 + data[at + 1] % 40)
+                proof = join_key(b"key rotation", new, NETWORK.founder.public_key, old)
+                request = RotationRequest(new.public_key.data, proof)
+            answer, has_changed = ledger.rotate(old, request, WALL)
+        except (Malformed, AuthenticationFailed):
+            continue
+        if answer.status is RotationStatus.GRANTED:
+            certificate = NETWORK.identity.verify(answer.certificate, WALL)
+            assert has_changed == (certificate.key not in known)
+            assert ledger.successors[old] == certificate.key == request.key
+            known.add(certificate.key)
+            what = (certificate.name, certificate.addresses, certificate.issued)
+            assert had.setdefault(certificate.key, what) == what == had[old]
+    assert len(set(ledger.successors.values())) == len(ledger.successors)
 
 
 def fuzz_endpoint(data: bytes) -> None:
@@ -812,13 +844,24 @@ def _valid(name: str) -> list[bytes]:
         "revocation": SIGNED_REVOCATIONS,
         "expulsion": [
             b"".join(
-                bytes([how, which]) + RevocationDigest(bytes(128), wants_answer=True).pack() + b"--"
+                bytes([how, which])
+                + RevocationDigest(bytes(128), wants_answer=True).pack().ljust(150, b"-")
                 for how, which in steps
             )
             for steps in (
                 [(0x10, 0), (0x01, 0), (0x18, 77), (0x42, 0)],
                 [(0x08, n) for n in range(3, 60)],
                 [(0x09, 9), (0x08, 0), (0x00, 0)],
+            )
+        ],
+        "rotation": [
+            b"".join(
+                bytes([how, new, 0, 0]) + RotationRequest(bytes(32), bytes(32)).pack()
+                for how, new in steps
+            )
+            for steps in (
+                [(0x41, 9), (0x41, 9), (0x41, 10), (0x05, 0)],
+                [(0x40 + n % 8, n) for n in range(40)],
             )
         ],
         "endpoint": [pack_endpoint(SERVER), pack_endpoint(Endpoint("2001:db8::1", 7))],
