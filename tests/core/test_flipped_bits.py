@@ -31,8 +31,8 @@ from tunnel.wire.relay import RELAY_HEADER_LENGTH, pack_relay
 from tunnel.wire.rendezvous import Echo
 from tunnel.wire.transport import TRANSPORT
 
-COUNTS = ("drops", "_drops", "_calm")
-"""What may change: the reasons counted; an initiation whose mac1 is right takes its share."""
+COUNTS = ("drops", "_drops", "sieve", "_calm")
+"""What may change: reasons and strangers counted; an initiation whose mac1 is right takes its share."""
 MACS, MAC2 = 32, 16
 
 
