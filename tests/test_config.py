@@ -14,23 +14,8 @@ from hypothesis import strategies as st
 
 from tests.core.ends import URL, WALL, Network, key, seeded
 from tunnel.config import (
-    NodeState,
     RelayOptions,
-    ServerState,
     UpOptions,
-    pack_ledger,
-    pack_node_state,
-    pack_peers,
-    pack_relay_use,
-    pack_revocations,
-    pack_server_state,
-    parse_announced,
-    parse_ledger,
-    parse_node_state,
-    parse_peers,
-    parse_relay_use,
-    parse_revocations,
-    parse_server_state,
     read_join_string,
     read_listen,
     read_server_url,
@@ -46,6 +31,23 @@ from tunnel.core.revocations import Revocations, sign_revocation
 from tunnel.core.session import Session
 from tunnel.errors import OperatorError, UsageError
 from tunnel.noise.handshake import PUNCHTUN
+from tunnel.state import (
+    NodeState,
+    ServerState,
+    pack_ledger,
+    pack_node_state,
+    pack_peers,
+    pack_relay_use,
+    pack_revocations,
+    pack_server_state,
+    parse_announced,
+    parse_ledger,
+    parse_node_state,
+    parse_peers,
+    parse_relay_use,
+    parse_revocations,
+    parse_server_state,
+)
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.invitation import JoinString, ServerUrl
 from tunnel.wire.revocation import parse_revocation

@@ -54,10 +54,11 @@ LAYERS = {
     ),
     "core": layer("wire noise constants errors", PURE - {"hashlib", "hmac", "json"}),
     "dataplane": layer("wire constants errors", "struct array mmap typing collections dataclasses"),
-    "drivers": layer("wire noise core dataplane config constants errors", None),
+    "drivers": layer("wire noise core dataplane config state constants errors", None),
     "config": layer(
         "core noise wire constants errors", PURE | words("difflib pathlib sys tomli tomllib")
     ),
+    "state": layer("core noise wire errors", PURE),
     "cli": layer("config drivers errors", PURE | words("click rich segno sys time pathlib")),
     "constants": layer("", ""),
     "errors": layer("", ""),

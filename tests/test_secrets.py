@@ -26,20 +26,7 @@ from tests.sim.nat import Nat
 from tests.sim.world import World
 from tests.spellings import Search
 from tunnel.cli import main
-from tunnel.config import (
-    LEDGER_FILE,
-    NODE_FILE,
-    SERVER_FILE,
-    NodeState,
-    ServerState,
-    UpOptions,
-    pack_node_state,
-    pack_server_state,
-    parse_ledger,
-    parse_node_state,
-    parse_server_state,
-    read_up_config,
-)
+from tunnel.config import UpOptions, read_up_config
 from tunnel.core.configuration import NodeConfig
 from tunnel.drivers.files import StateDirectory
 from tunnel.errors import UsageError
@@ -48,6 +35,18 @@ from tunnel.noise.handshake import PUNCHTUN, Initiator, consume_initiation
 from tunnel.noise.keypair import Keypair
 from tunnel.noise.keys import PresharedKey, PrivateKey, SigningKey
 from tunnel.noise.symmetric import SymmetricState
+from tunnel.state import (
+    LEDGER_FILE,
+    NODE_FILE,
+    SERVER_FILE,
+    NodeState,
+    ServerState,
+    pack_node_state,
+    pack_server_state,
+    parse_ledger,
+    parse_node_state,
+    parse_server_state,
+)
 from tunnel.wire.invitation import Admission, JoinString, ServerUrl, encode_base64
 
 RAW = {

@@ -13,7 +13,12 @@ import pytest
 
 from tests.cli.command import Result, User
 from tests.core.ends import URL, Network, key, seeded
-from tunnel.config import (
+from tunnel.core.ledger import InvitationLedger
+from tunnel.core.revocations import sign_revocation
+from tunnel.drivers.files import StateDirectory
+from tunnel.drivers.network_backup import export_network, import_network
+from tunnel.noise.passphrase import seal_with_passphrase
+from tunnel.state import (
     NodeState,
     pack_ledger,
     pack_node_state,
@@ -22,11 +27,6 @@ from tunnel.config import (
     parse_node_state,
     parse_revocations,
 )
-from tunnel.core.membership import InvitationLedger
-from tunnel.core.revocations import sign_revocation
-from tunnel.drivers.files import StateDirectory
-from tunnel.drivers.network_backup import export_network, import_network
-from tunnel.noise.passphrase import seal_with_passphrase
 from tunnel.wire.armour import armour, remove_armour
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.invitation import encode_base64

@@ -13,8 +13,9 @@ from typing import TypeVar
 from tunnel.core.configuration import ServerConfig
 from tunnel.core.handshakes import HandshakeReceiver
 from tunnel.core.indices import IndexTable
+from tunnel.core.ledger import InvitationLedger
 from tunnel.core.machine import RandomBytes, Transmit
-from tunnel.core.membership import InvitationLedger, derive_ula, found_network, sign_certificate
+from tunnel.core.membership import derive_ula, found_network, sign_certificate
 from tunnel.core.rendezvous import RendezvousServer
 from tunnel.core.server_session import (
     SERVER_TIMES,

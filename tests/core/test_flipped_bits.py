@@ -32,7 +32,7 @@ from tunnel.wire.rendezvous import Echo
 from tunnel.wire.transport import TRANSPORT
 
 COUNTS = ("drops", "_drops", "sieve", "_calm")
-"""What may change: reasons and strangers counted; an initiation whose mac1 is right takes its share."""
+"""What may change: what is counted; an initiation whose mac1 is right takes its share."""
 MACS, MAC2 = 32, 16
 
 

@@ -12,7 +12,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 
 from tests.core.ends import WALL, key, seeded
 from tests.core.test_membership import IDENTITY, NETWORK, reload, request
-from tunnel.core.membership import InvitationLedger, open_join_answer
+from tunnel.core.ledger import InvitationLedger
+from tunnel.core.membership import open_join_answer
 from tunnel.errors import UsageError
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.invitation import Admission, JoinStatus

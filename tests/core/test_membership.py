@@ -10,11 +10,8 @@ from hypothesis import strategies as st
 
 from tests.core.ends import WALL, Network, key, seeded
 from tests.wire.messages import octets
-from tunnel.config import NodeState, pack_ledger, parse_ledger
+from tunnel.core.ledger import DEFAULT_EXPIRY, Invitation, InvitationLedger
 from tunnel.core.membership import (
-    DEFAULT_EXPIRY,
-    Invitation,
-    InvitationLedger,
     NetworkIdentity,
     choose_ipv4_address,
     choose_ipv4_network,
@@ -28,6 +25,7 @@ from tunnel.core.revocations import Revocations
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, UsageError
 from tunnel.noise.keys import PrivateKey, PublicKey, SigningKey, VerifyKey
 from tunnel.noise.sealing import seal_blob
+from tunnel.state import NodeState, pack_ledger, parse_ledger
 from tunnel.wire.certificate import Certificate
 from tunnel.wire.invitation import Admission, JoinAnswer, JoinRequest, JoinStatus, ServerUrl
 

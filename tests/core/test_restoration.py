@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.core.ends import URL, WALL, Network, key
-from tunnel.core.membership import (
-    InvitationLedger,
-    derive_ula,
-    first_address,
-    seniority,
-    sign_certificate,
-)
+from tunnel.core.ledger import InvitationLedger
+from tunnel.core.membership import derive_ula, first_address, seniority, sign_certificate
 from tunnel.core.restoration import (
     RestoredNetwork,
     certify_inviter,

@@ -11,7 +11,8 @@ import pytest
 from tests.core.ends import WALL, Network, key
 from tests.core.test_node import pair
 from tunnel.core.events import KeyReplaced
-from tunnel.core.membership import InvitationLedger, join_key, seniority, sign_certificate
+from tunnel.core.ledger import InvitationLedger
+from tunnel.core.membership import join_key, seniority, sign_certificate
 from tunnel.core.revocations import Revocations, sign_revocation
 from tunnel.core.rotation import RotationState
 from tunnel.errors import AuthenticationFailed

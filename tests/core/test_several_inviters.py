@@ -14,8 +14,8 @@ from tests.core.ends import URL, WALL, Clock, Network, key, seeded
 from tests.core.test_node import give, pair
 from tunnel.core.configuration import KnownPeer, NodeConfig
 from tunnel.core.events import AddressContested
+from tunnel.core.ledger import InvitationLedger
 from tunnel.core.membership import (
-    InvitationLedger,
     choose_ipv4_address,
     first_address,
     invitation_id,

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.core.ends import URL, WALL, Network, key
-from tunnel.config import NODE_FILE, NodeState, pack_node_state, parse_node_state
 from tunnel.core.membership import sign_certificate
 from tunnel.core.revocations import sign_revocation
 from tunnel.core.rotation import RotationGrant
@@ -18,6 +17,7 @@ from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.key_rotation import keep_grant, prepare_key
 from tunnel.drivers.startup import is_revoked
 from tunnel.errors import OperatorError
+from tunnel.state import NODE_FILE, NodeState, pack_node_state, parse_node_state
 from tunnel.wire.certificate import Certificate
 
 NETWORK = Network()

@@ -14,16 +14,17 @@ import gevent
 import pytest
 
 from tests.core.ends import URL, WALL, Network, key, seeded
-from tunnel.config import LEDGER_FILE, NodeState, pack_ledger, parse_ledger
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.inviter import Inviter
-from tunnel.core.membership import InvitationLedger, invitation_id, join_key, open_join_answer
+from tunnel.core.ledger import InvitationLedger
+from tunnel.core.membership import invitation_id, join_key, open_join_answer
 from tunnel.core.revocations import Revocations
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.ledger_file import LedgerFile
 from tunnel.errors import OperatorError
 from tunnel.noise.keys import PrivateKey
 from tunnel.noise.sealing import seal_blob
+from tunnel.state import LEDGER_FILE, NodeState, pack_ledger, parse_ledger
 from tunnel.wire.invitation import Admission, JoinRequest, JoinStatus, parse_join_answer
 from tunnel.wire.rendezvous import Asked
 

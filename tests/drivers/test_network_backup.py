@@ -8,18 +8,12 @@ from typing import Any
 import pytest
 
 from tests.core.ends import URL, Network, key
-from tunnel.config import (
-    NodeState,
-    pack_ledger,
-    pack_node_state,
-    pack_revocations,
-    parse_node_state,
-)
 from tunnel.core.revocations import sign_revocation
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.network_backup import export_network, import_network
 from tunnel.drivers.startup import is_revoked, read_ledger, read_revocations
 from tunnel.errors import OperatorError
+from tunnel.state import NodeState, pack_ledger, pack_node_state, pack_revocations, parse_node_state
 
 NETWORK = Network()
 PI = NETWORK.certify(key(2), "pi", 2)

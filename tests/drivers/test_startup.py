@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.core.ends import URL, WALL, Network, key
-from tunnel.config import REVOCATIONS_FILE, NodeState, pack_revocations
 from tunnel.core.revocations import sign_revocation
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.startup import is_revoked, warn_of_slow_ciphers
 from tunnel.errors import OperatorError
 from tunnel.noise.frame_cipher import AEGIS_128L, CHACHA20_POLY1305
+from tunnel.state import REVOCATIONS_FILE, NodeState, pack_revocations
 
 NETWORK = Network()
 

@@ -11,8 +11,8 @@ from tests.sim.nat import Nat
 from tests.sim.world import SERVER_ADDRESS, SERVER_PORT, World
 from tunnel.core.events import InvitationRedeemed
 from tunnel.core.join import KEPT_RETRY, Joiner
+from tunnel.core.ledger import Invitation
 from tunnel.core.mailbox import KNOWN_FOR, LETTER_LIFETIME, MAX_PER_SOURCE
-from tunnel.core.membership import Invitation
 from tunnel.core.node import Node
 from tunnel.core.rendezvous import LIFETIME
 from tunnel.noise.keys import PrivateKey

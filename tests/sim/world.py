@@ -26,12 +26,8 @@ from tests.sim.theory import Side
 from tests.sim.topology import Router
 from tunnel.core.candidates import HostAddress
 from tunnel.core.configuration import KnownPeer, NodeConfig, ServerConfig
-from tunnel.core.membership import (
-    InvitationLedger,
-    NetworkIdentity,
-    derive_ula,
-    sign_certificate,
-)
+from tunnel.core.ledger import InvitationLedger
+from tunnel.core.membership import NetworkIdentity, derive_ula, sign_certificate
 from tunnel.core.node import Node
 from tunnel.core.peer import Peer
 from tunnel.core.rendezvous import RendezvousServer

@@ -75,7 +75,7 @@ def up(
     JOIN the first call creates a network. Later plain `punchtun up` is enough.
     """
     from tunnel.config import UpOptions, read_up_config
-    from tunnel.drivers.node import start_logging
+    from tunnel.drivers.log import start_logging
     from tunnel.drivers.places import node_places
     from tunnel.drivers.startup import run_node
 

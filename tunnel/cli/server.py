@@ -80,7 +80,7 @@ def run(
 ) -> None:
     """Serve until stopped. Says `ready` on stderr when it does."""
     from tunnel.config import RelayOptions, read_listen, read_tcp_options, read_tls_options
-    from tunnel.drivers.node import start_logging
+    from tunnel.drivers.log import start_logging
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import run_server
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import InvitationRedeemed
+from tunnel.core.ledger import DEFAULT_EXPIRY, InvitationLedger
 from tunnel.core.machine import RandomBytes, WallClock
-from tunnel.core.membership import DEFAULT_EXPIRY, InvitationLedger
 from tunnel.core.peer import Peer
 from tunnel.core.revocations import Revocations
 from tunnel.errors import AuthenticationFailed, Malformed

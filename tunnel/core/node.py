@@ -19,19 +19,16 @@ from tunnel.core.configuration import NodeConfig
 from tunnel.core.departures import Departures
 from tunnel.core.diagnosis import Diagnosis, diagnose
 from tunnel.core.disclosure import Disclosure
-from tunnel.core.events import (
-    Event,
-    RebindWanted,
-)
+from tunnel.core.events import Event, RebindWanted
 from tunnel.core.expulsion import Expulsion
 from tunnel.core.handshakes import CookieDemanded, HandshakeReceiver
 from tunnel.core.inbound import Inbound
 from tunnel.core.indices import IndexTable
 from tunnel.core.introductions import IntroductionReceiver
 from tunnel.core.inviter import Inviter
+from tunnel.core.ledger import InvitationLedger
 from tunnel.core.lifetime import LifetimeProbe
 from tunnel.core.machine import RandomBytes, Transmit, WallClock, earliest, is_stream
-from tunnel.core.membership import InvitationLedger
 from tunnel.core.nat import NatDiscovery
 from tunnel.core.outbound import Outbound
 from tunnel.core.pair_facts import gather_pair
@@ -52,9 +49,7 @@ from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.handshake import PUNCHTUN
 from tunnel.noise.keys import PrivateKey, PublicKey
 from tunnel.wire.certificate import Network
-from tunnel.wire.check import (
-    GoodBye,
-)
+from tunnel.wire.check import GoodBye
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.packet import parse_ip_header
 from tunnel.wire.revocation import Revocation, parse_revocation

@@ -7,8 +7,8 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from tunnel.core.ledger import InvitationLedger
 from tunnel.core.membership import (
-    InvitationLedger,
     NetworkIdentity,
     choose_ipv4_address,
     derive_ula,

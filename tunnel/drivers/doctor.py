@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from tunnel.config import NODE_FILE, parse_node_state, read_server_url
+from tunnel.config import read_server_url
 from tunnel.core.candidates import is_public
 from tunnel.core.checkup import MachineFacts, Report, examine
 from tunnel.core.examination import PATIENCE, Examination
@@ -29,6 +29,7 @@ from tunnel.drivers.streams import Streams
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import NotRunning, OperatorError
 from tunnel.noise.keys import PrivateKey
+from tunnel.state import NODE_FILE, parse_node_state
 from tunnel.wire.invitation import ServerUrl
 
 Body = dict[str, Any]

@@ -15,7 +15,6 @@ from typing import Any
 
 import gevent
 
-from tunnel.config import NODE_FILE, NodeState, pack_node_state, parse_node_state
 from tunnel.core.events import KeyReplaced
 from tunnel.core.node import Node
 from tunnel.core.rotation import RotationGrant, RotationState
@@ -25,6 +24,7 @@ from tunnel.drivers.narration import narrate
 from tunnel.drivers.threads import run_in_thread
 from tunnel.errors import OperatorError, PeerUnavailable
 from tunnel.noise.keys import PrivateKey
+from tunnel.state import NODE_FILE, NodeState, pack_node_state, parse_node_state
 from tunnel.wire.certificate import Certificate
 
 log = logging.getLogger(__name__)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gevent.lock import BoundedSemaphore
 
-from tunnel.config import LEDGER_FILE, pack_ledger
 from tunnel.core.inviter import Inviter
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.threads import run_in_thread
+from tunnel.state import LEDGER_FILE, pack_ledger
 
 
 class LedgerFile:

@@ -9,19 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tunnel.config import (
-    LEDGER_FILE,
-    NODE_FILE,
-    PEERS_FILE,
-    REVOCATIONS_FILE,
-    NodeState,
-    pack_ledger,
-    pack_node_state,
-    pack_revocations,
-    parse_node_state,
-    parse_peers,
-)
-from tunnel.core.membership import InvitationLedger, NetworkIdentity
+from tunnel.core.ledger import InvitationLedger
+from tunnel.core.membership import NetworkIdentity
 from tunnel.core.restoration import (
     RestoredNetwork,
     certify_inviter,
@@ -36,6 +25,18 @@ from tunnel.drivers.startup import host_name, read_ledger, read_revocations
 from tunnel.errors import AuthenticationFailed, Malformed, OperatorError, RevokedError, UsageError
 from tunnel.noise.keys import PrivateKey
 from tunnel.noise.passphrase import open_with_passphrase, seal_with_passphrase
+from tunnel.state import (
+    LEDGER_FILE,
+    NODE_FILE,
+    PEERS_FILE,
+    REVOCATIONS_FILE,
+    NodeState,
+    pack_ledger,
+    pack_node_state,
+    pack_revocations,
+    parse_node_state,
+    parse_peers,
+)
 from tunnel.wire.armour import FIRST_WORDS, MAX_TEXT, armour, remove_armour
 from tunnel.wire.backup import NetworkBackup, parse_backup, parse_sealed_backup
 from tunnel.wire.certificate import Certificate

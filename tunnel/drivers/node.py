@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
-from tunnel.config import PEERS_FILE, REVOCATIONS_FILE, pack_peers, pack_revocations
 from tunnel.core.configuration import NodeConfig
 from tunnel.core.events import Event as CoreEvent
 from tunnel.core.events import (
@@ -31,7 +28,7 @@ from tunnel.core.events import (
     ServerRegistered,
     SocketsReleased,
 )
-from tunnel.core.membership import InvitationLedger
+from tunnel.core.ledger import InvitationLedger
 from tunnel.core.node import Node
 from tunnel.core.sieve import EVERYTHING
 from tunnel.drivers import clock, systemd
@@ -54,6 +51,7 @@ from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError
 from tunnel.noise.keys import PublicKey
+from tunnel.state import PEERS_FILE, REVOCATIONS_FILE, pack_peers, pack_revocations
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.sieve import assemble, pack_program
 
@@ -482,27 +480,3 @@ class NodeDriver:
 
 def _snake_case(name: str) -> str:
     return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
-
-
-class LogFormat(logging.Formatter):
-    """One line per entry: words for people, or one JSON object."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        super().__init__("%(message)s")
-        self._as_json = as_json
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        if not self._as_json:
-            return text
-        entry = {"time": round(record.created, 3), "level": record.levelname.lower()}
-        return json.dumps(entry | {"message": text})
-
-
-def start_logging(*, as_json: bool, verbose: bool) -> None:
-    """Log to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogFormat(as_json=as_json))
-    root = logging.getLogger("tunnel")
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -15,23 +15,18 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from tunnel.config import RELAY_FILE, pack_relay_use
 from tunnel.core.configuration import ServerConfig
 from tunnel.core.rendezvous import RendezvousServer
 from tunnel.drivers import clock, systemd
 from tunnel.drivers.control import ControlServer
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.loop import MachineLoop
-from tunnel.drivers.stream_listener import (
-    StreamListeners,
-    TlsFiles,
-    allow_many_descriptors,
-    listen,
-)
+from tunnel.drivers.stream_listener import StreamListeners, TlsFiles, allow_many_descriptors, listen
 from tunnel.drivers.streams import Streams
 from tunnel.drivers.threads import run_in_thread
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError, UsageError
+from tunnel.state import RELAY_FILE, pack_relay_use
 from tunnel.wire.endpoint import Endpoint
 
 log = logging.getLogger(__name__)

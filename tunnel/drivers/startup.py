@@ -17,35 +17,11 @@ import gevent
 from gevent.event import Event
 
 import tunnel
-from tunnel.config import (
-    LEDGER_FILE,
-    NODE_FILE,
-    PEERS_FILE,
-    RELAY_FILE,
-    REVOCATIONS_FILE,
-    SERVER_FILE,
-    NodeState,
-    RelayOptions,
-    ServerState,
-    UpOptions,
-    pack_ledger,
-    pack_node_state,
-    pack_revocations,
-    pack_server_state,
-    parse_announced,
-    parse_ledger,
-    parse_node_state,
-    parse_peers,
-    parse_relay_use,
-    parse_revocations,
-    parse_server_state,
-    read_join_string,
-    read_server_url,
-)
+from tunnel.config import RelayOptions, UpOptions, read_join_string, read_server_url
 from tunnel.constants import TUNNEL_MTU
 from tunnel.core.configuration import NodeConfig, ServerConfig
+from tunnel.core.ledger import InvitationLedger
 from tunnel.core.membership import (
-    InvitationLedger,
     NetworkIdentity,
     choose_ipv4_network,
     found_network,
@@ -76,6 +52,27 @@ from tunnel.errors import AuthenticationFailed, OperatorError, RevokedError, Usa
 from tunnel.noise.frame_cipher import AEGIS_128L, CHACHA20_POLY1305, FrameCipher
 from tunnel.noise.keys import PrivateKey, SigningKey
 from tunnel.noise.sodium import has_aes
+from tunnel.state import (
+    LEDGER_FILE,
+    NODE_FILE,
+    PEERS_FILE,
+    RELAY_FILE,
+    REVOCATIONS_FILE,
+    SERVER_FILE,
+    NodeState,
+    ServerState,
+    pack_ledger,
+    pack_node_state,
+    pack_revocations,
+    pack_server_state,
+    parse_announced,
+    parse_ledger,
+    parse_node_state,
+    parse_peers,
+    parse_relay_use,
+    parse_revocations,
+    parse_server_state,
+)
 from tunnel.wire.certificate import Certificate, is_valid_name
 from tunnel.wire.invitation import ServerUrl, encode_base64
 
