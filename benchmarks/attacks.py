@@ -77,6 +77,7 @@ def main() -> None:
     results: list[Result] = []
     attacks: list[Callable[[Lab, Path], list[Result]]] = [
         lambda lab, folder: attack_as_stranger(lab, folder, count),
+        lambda lab, folder: attack_as_stranger(lab, folder, count, is_ipv6=True),
         lambda lab, folder: attack_on_path(lab, folder, repetitions),
         lambda lab, folder: [
             result._replace(attack=f"{result.attack} (ChaCha20-Poly1305)")

@@ -19,8 +19,10 @@ from .lab import Lab
 pytestmark = pytest.mark.root
 
 
-def test_strangers_are_not_heard(lab: Lab, tmp_path: Path) -> None:
-    noise, handshakes, stun = attack_as_stranger(lab, tmp_path, 1000)
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_strangers_are_not_heard(lab: Lab, tmp_path: Path, family: str) -> None:
+    is_ipv6 = family == "IPv6"
+    noise, handshakes, stun = attack_as_stranger(lab, tmp_path, 1000, is_ipv6=is_ipv6)
     refuse([noise, handshakes, stun], answered=False)
     assert noise.tried == 1000
     assert stun.answered > 0, "what is answered to forged sources is counted"

@@ -25,12 +25,18 @@ from .connections import Poured, hold, pour
 from .datagrams import forge_initiation, make_initiation, strange_datagrams
 from .packets import BATCH, Burst, Sent, open_raw, send_slowly, udp_packet
 
+LONGEST = 1500 - 40 - 8
+"""Bytes of a datagram that IPv6 takes whole on Ethernet."""
 Address = Sequence[object]
 """Host and port, as JSON has them."""
 
 
-def forged_source(chance: random.Random) -> Endpoint:
-    """One of 198.18.0.0/15, which is the attacker's in the laboratory."""
+def forged_source(chance: random.Random, target: Endpoint) -> Endpoint:
+    """Of the family of `target`, one of 198.18.0.0/15 or 2001:db8:f::/48, which are the attacker's
+    in the laboratory. Those of IPv6 all add the same to a checksum."""
+    if target.is_ipv6:
+        word = chance.randrange(1 << 16)
+        return Endpoint(f"2001:db8:f::{word:x}:{word ^ 0xFFFF:x}", chance.randrange(1024, 65536))
     host = f"198.{chance.randrange(18, 20)}.{chance.randrange(256)}.{chance.randrange(1, 255)}"
     return Endpoint(host, chance.randrange(1024, 65536))
 
@@ -48,7 +54,11 @@ def strange(targets: Sequence[Address], count: int, seed: int) -> Sent:
     ends = [endpoint(target) for target in targets]
     datagrams = islice(strange_datagrams(chance), count)
     return send_slowly(
-        udp_packet(forged_source(chance), ends[number % len(ends)], datagram)
+        udp_packet(
+            forged_source(chance, ends[number % len(ends)]),
+            ends[number % len(ends)],
+            datagram[:LONGEST],
+        )
         for number, datagram in enumerate(datagrams)
     )
 
@@ -59,7 +69,7 @@ def non_member(target: Address, key: str, count: int, seed: int) -> Sent:
     return send_slowly(
         (
             udp_packet(
-                forged_source(chance),
+                forged_source(chance, endpoint(target)),
                 endpoint(target),
                 make_initiation(PUNCHTUN, responder, chance),
             )
@@ -107,7 +117,7 @@ def flood(
         responder = PublicKey.parse(key)
     burst = _make_burst(endpoint(target), construction, responder, chance)
     began, datagrams, size = time.monotonic(), 0, 0
-    with open_raw() as raw:
+    with open_raw(is_ipv6=burst.is_ipv6) as raw:
         while (now := time.monotonic()) < began + seconds and not (until and Path(until).exists()):
             if rate and datagrams > rate * (now - began):
                 time.sleep(0.002)
@@ -125,7 +135,9 @@ def _make_burst(
     return Burst(
         [
             udp_packet(
-                forged_source(chance), target, forge_initiation(construction, responder, chance)
+                forged_source(chance, target),
+                target,
+                forge_initiation(construction, responder, chance),
             )
             for _ in range(BATCH)
         ]
@@ -133,10 +145,20 @@ def _make_burst(
 
 
 def _forge_sources(burst: Burst, chance: random.Random) -> None:
-    """Others than before: the two low bytes of the address, and the port."""
+    """Others than before: the two low bytes of the address, and the port; of IPv6 two words of the
+    address, which together are as before to the checksum."""
     width = len(burst.data) // len(burst)
+    if burst.is_ipv6:
+        for offset in (20, 21):
+            words = chance.randbytes(len(burst))
+            burst.data[offset::width] = words
+            burst.data[offset + 2 :: width] = words.translate(_INVERTED)
+        return
     for offset in (14, 15, 20, 21):
         burst.data[offset::width] = chance.randbytes(len(burst))
+
+
+_INVERTED = bytes(range(255, -1, -1))
 
 
 def _read_packets(data: bytes) -> Iterator[bytes]:

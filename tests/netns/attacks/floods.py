@@ -45,7 +45,7 @@ class FloodSite:
         world.start_server()
         home = lab.home_router("homeA", public="198.51.100.7")
         self.attic, self.camera = world.pair(
-            lab.public_host("office", "203.0.113.20"), home.host("b")
+            lab.public_host("office", "203.0.113.20", ipv6="2001:db8::20"), home.host("b")
         )
         self.mallory = Attacker(lab)
         self.bystander = lab.public_host("bystander", "203.0.113.50")
@@ -54,11 +54,13 @@ class FloodSite:
         self.joined: list[Node] = []
 
     def flood(self, title: str, seconds: float, target: str, **what: Any) -> Flood:
-        """At "server", "node" or "bystander", by initiations as `what` says (`__main__.flood`)."""
+        """At "server", "node", "node by IPv6" or "bystander", by initiations as `what` says
+        (`__main__.flood`)."""
         world, attic = self.world, self.attic
         where = [world.vps.ip4, PORT]
-        if target == "node":
-            where = [attic.host.ip4, attic.status()["node"]["listen_port"]]
+        if target in ("node", "node by IPv6"):
+            address = attic.host.ip4 if target == "node" else attic.host.ip6
+            where = [address, attic.status()["node"]["listen_port"]]
         elif target == "bystander":
             where = [self.bystander.ip4, PORT]
         rate_before = self.transfer(seconds)
@@ -72,8 +74,8 @@ class FloodSite:
             seconds_to_join = time.monotonic() - began
             sieve = attic.status()["node"]["flood"]
         sent = finish_attack(process)
-        at = {"server": ((), True), "node": ((attic,), False), "bystander": ((), False)}[target]
-        dropped = watch.dropped(*at[0], server=at[1])
+        nodes = [attic] if target.startswith("node") else []
+        dropped = watch.dropped(*nodes, server=target == "server")
         joined = world.server_status()["sessions"] - sessions
         result = Result(
             f"a flood at the {target}: {title}",
@@ -136,7 +138,7 @@ class FloodSite:
 
 
 def attack_by_flood(
-    lab: Lab, folder: Path, seconds: float, *, kinds: int = 5, rate: float = 0.0, rounds: int = 1
+    lab: Lab, folder: Path, seconds: float, *, kinds: int = 6, rate: float = 0.0, rounds: int = 1
 ) -> list[Flood]:
     """The first `kinds` of them in turn, each for some seconds and until a machine has joined; as
     fast as can be, or `rate` a second."""
@@ -148,6 +150,7 @@ def attack_by_flood(
         ("by strangers", "server", {}),
         ("by strangers", "node", {}),
         ("to compare with", "bystander", {}),
+        ("by strangers", "node by IPv6", {}),
     ]
     floods = [
         site.flood(title, seconds, to, rate=rate, **what)

@@ -21,7 +21,8 @@ from tunnel.drivers.control import request
 ROOT = Path(__file__).parents[3]
 FORGED = "198.18.0.0/15"
 """The range that forged sources are of: what is sent there comes to the attacker."""
-ATTACKER = "203.0.113.66"
+FORGED6 = "2001:db8:f::/48"
+ATTACKER, ATTACKER6 = "203.0.113.66", "2001:db8::66"
 
 
 class Result(NamedTuple):
@@ -40,12 +41,13 @@ class Result(NamedTuple):
 
 
 class Attacker:
-    """A public machine that owns one address and those of FORGED."""
+    """A public machine that owns an address of each family and those of FORGED and FORGED6."""
 
     def __init__(self, lab: Lab) -> None:
-        self.host = lab.public_host("mallory", ATTACKER)
+        self.host = lab.public_host("mallory", ATTACKER, ipv6=ATTACKER6)
         route = f"route add {FORGED} via {ATTACKER} dev {self.host.name} onlink"
         ip_batch([route], namespace=lab.internet().namespace)
+        lab.internet().route6(FORGED6, self.host)
         self._answers = ArrivalCounter(self.host)
 
     def run(self, attack: str, **arguments: Any) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class Attacker:
 
     def answered(self) -> int:
         """Bytes of UDP payloads that have come, since the beginning."""
-        return payload_bytes(self._answers.read())
+        return self._answers.payload_bytes()
 
 
 class ArrivalCounter:
@@ -71,15 +73,22 @@ class ArrivalCounter:
             text=f"""
             table inet arrivals {{
                 counter arrived {{}}
+                counter arrived6 {{}}
                 chain prerouting {{
                     type filter hook prerouting priority raw;
-                    iifname "{host.uplink}" meta l4proto udp counter name arrived drop
+                    iifname "{host.uplink}" ip protocol udp counter name arrived drop
+                    iifname "{host.uplink}" ip6 nexthdr udp counter name arrived6 drop
                 }}
             }}""",
         )
 
     def read(self) -> Count:
+        """Of IPv4."""
         return read_counter(self._namespace, "arrivals", "arrived")
+
+    def payload_bytes(self) -> int:
+        by_ipv6 = read_counter(self._namespace, "arrivals", "arrived6")
+        return payload_bytes(self.read()) + by_ipv6.bytes - 48 * by_ipv6.packets
 
 
 def payload_bytes(count: Count) -> int:
