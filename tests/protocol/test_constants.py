@@ -13,9 +13,9 @@ from tunnel.core import (
     disclosure,
     introductions,
     join,
+    ledger,
     lifetime,
     mailbox,
-    membership,
     path,
     peer,
     probe_answers,
@@ -145,7 +145,7 @@ PHRASES = {
             f"{join.RETRY[-1]:g} s, every "
             f"{join.KEPT_RETRY:g} s once it is *kept*"
         ),
-        f"good for {membership.DEFAULT_EXPIRY / 3600:g} h",
+        f"good for {ledger.DEFAULT_EXPIRY / 3600:g} h",
         (
             f"Written are {passphrase.PASSES} passes over {grouped(passphrase.MEMORY)} KiB; "
             f"read are 1 to {backup.MAX_PASSES} passes over "
