@@ -198,6 +198,7 @@ def test_any_datagrams(received: list[bytes], source: Endpoint) -> None:
 def test_a_flood_of_mac1_guesses_costs_no_cookie() -> None:
     alone = Alone().start()
     for number in range(1000):
+        alone.clock.now += 0.001
         alone.receive(bytes([INITIATION, 0, 0, 0]) + number.to_bytes(144, "big"), STRANGER)
     assert alone.node.drops["mac1"] == 1000
     assert [to for to, _ in alone.sent if to == STRANGER] == []

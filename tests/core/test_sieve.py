@@ -115,6 +115,21 @@ def test_a_flood_is_left_to_chance(rate: float) -> None:
     assert len(gate.told) == 1, "one line, however long it lasts"
 
 
+def test_what_waits_when_it_begins_is_not_looked_at() -> None:
+    gate = Gate()
+    index = gate.indices.allocate(gate.peer.session)
+    gate.flood(BEGINS * 0.9, 1.0)
+    assert not gate.sieve.is_draining(gate.clock.now)
+    gate.flood(20_000, 0.1)
+    assert gate.sieve.is_draining(gate.clock.now)
+    assert not gate.sieve.is_draining(gate.clock.now + DRAINED_WITHIN)
+    assert gate.sieve.knows(pack_header(index, 1) + bytes(16))
+    assert not gate.sieve.knows(pack_header(index + 1, 1) + bytes(16))
+    assert not gate.sieve.knows(STRANGE)
+    gate.flood(20_000, 5.0)
+    assert not gate.sieve.is_draining(gate.clock.now), "only when it begins"
+
+
 def test_it_is_over_when_there_were_few_for_long_enough() -> None:
     gate = Gate()
     gate.flood(50_000, 3.0)

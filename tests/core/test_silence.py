@@ -195,7 +195,10 @@ def test_every_length_with_a_valid_mac1(target: Target) -> None:
                 generator.stamp(bytes([kind, 0, 0, 0]) + bytes(length - 4), target.now)
                 for length in range(36, 1501)
             ]
-            for datagram in [*datagrams, *[datagrams[INITIATION_LENGTH - 36]] * 400]:
+            again = [datagrams[INITIATION_LENGTH - 36]] * 400
+            for number, datagram in enumerate([*datagrams, *again]):
+                if number in (400, 800, 1200, len(datagrams)):
+                    target.now += 1.0  # So that it is no flood, which would not be looked at.
                 transmits = target.send([datagram], STRANGERS[0])
                 assert sum(len(transmit.data) for transmit in transmits) < len(datagram)
                 for transmit in transmits:
@@ -206,7 +209,7 @@ def test_every_length_with_a_valid_mac1(target: Target) -> None:
                         COOKIE_REPLY_LENGTH,
                     )
                     answers[is_known] += 1
-    assert answers == {True: 401 - 200}
+    assert answers == {True: 400 - 200}
 
 
 def test_initiations_of_those_with_keys_of_their_own(target: Target) -> None:

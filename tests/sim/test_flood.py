@@ -46,6 +46,7 @@ def test_a_pair_talks_on_under_a_flood() -> None:
     assert len(world.events("a", FloodBegan)) == 1
     status = world.node("a").status(world.hosts["a"].now)["node"]["flood"]
     assert status["read_share"] < 0.2
+    assert world.node("a").drops["flood"] > 0, "what waited when it began"
     assert 5000 < status["datagrams_per_s"] < 7000
     nat_b.reboot()
     flood(world, 6000, 3.0)

@@ -353,6 +353,12 @@ class Node:
     ) -> list[bytes]:
         """The IP packets that were in them. Never raises for what a remote sent."""
         packets: list[bytes] = []
+        if self.sieve.is_draining(now) and not is_stream(local):
+            known = [datagram for datagram in datagrams if self.sieve.knows(datagram)]
+            self.drops["flood"] += len(datagrams) - len(known)
+            if not known:
+                return packets
+            datagrams = known
         for datagram in datagrams:
             if self._expulsion.is_expelled:
                 self.drops["this node is revoked"] += 1

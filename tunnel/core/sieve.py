@@ -70,16 +70,14 @@ class Sieve:
         self._counted_from = float("-inf")
         self._rate = 0.0
         self._weighed_at = 0.0
+        self._draining_until = float("-inf")
         self._total = 0.0
         self._told: tuple[int, int, float] | None = None
         """What the last Admitted was made of; None: EVERYTHING."""
 
     def note_dropped(self, datagram: bytes, now: float) -> FloodBegan | None:
         """One that arrived by a socket, and was no good."""
-        number = named_number(datagram)
-        if number is not None and (
-            self._indices.get(number) is not None or self._peers.has_channel(number)
-        ):
+        if self.knows(datagram):
             return None  # It would be read in any case.
         if self._began_at is None and now - self._counted_from > WINDOW:
             self._count, self._counted_from = 0, now
@@ -92,6 +90,7 @@ class Sieve:
         self._calm_since = None
         if self._share == 1.0:
             self._rate, self._weighed_at = self._count / WINDOW, now
+            self._draining_until = now + DRAINED_WITHIN
             self._set_share(SAMPLED / (UNSEEN * self._rate), now)
             if self._began_at is None:
                 self._began_at = now
@@ -99,6 +98,18 @@ class Sieve:
         elif now - self._counted_from >= LEAST_WINDOW:
             self._weigh(now)
         return None
+
+    def knows(self, datagram: bytes) -> bool:
+        """Whether it names a number of ours."""
+        number = named_number(datagram)
+        return number is not None and (
+            self._indices.get(number) is not None or self._peers.has_channel(number)
+        )
+
+    def is_draining(self, now: float) -> bool:
+        """Whether the sockets' buffers may be full of what came before anything was left to chance:
+        what is not known of that is not worth a look, for frames wait behind it."""
+        return now < self._draining_until
 
     def take_change(self) -> Admitted | None:
         """What is to be read from now on; None: as before."""
