@@ -23,9 +23,9 @@ pytestmark = pytest.mark.root
 
 VERBOSE = f"""#!{sys.executable}
 import sys
-from tunnel.drivers import node
-quiet = node.start_logging
-node.start_logging = lambda **options: quiet(**options | {{"verbose": True}})
+from tunnel.drivers import log
+quiet = log.start_logging
+log.start_logging = lambda **options: quiet(**options | {{"verbose": True}})
 from tunnel.cli import main
 sys.exit(main())
 """

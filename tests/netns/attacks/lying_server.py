@@ -16,10 +16,12 @@ from typing import Any
 
 import gevent
 
+from tunnel.config import RelayOptions
 from tunnel.core import rendezvous
 from tunnel.core.machine import Transmit
 from tunnel.core.registrant import Registrant
 from tunnel.core.relay import Relay
+from tunnel.core.relay_allowance import RelayAllowance
 from tunnel.drivers import clock, server, startup
 from tunnel.drivers.places import server_places
 from tunnel.errors import AuthenticationFailed
@@ -56,8 +58,15 @@ class ListeningRelay(Relay):
         self.spoil: Callable[[Transmit], list[Transmit]] = lambda transmit: [transmit]
         self.more: list[Transmit] = []
 
-    def forward(self, datagram: bytes, source: Endpoint, now: float, local: int = 0) -> Transmit:
-        transmit = super().forward(datagram, source, now, local)
+    def forward(
+        self,
+        datagram: bytes,
+        source: Endpoint,
+        now: float,
+        local: int,
+        allowance: RelayAllowance,
+    ) -> Transmit:
+        transmit = super().forward(datagram, source, now, local, allowance)
         self.overheard += MARK in datagram
         if self.is_silent:
             raise AuthenticationFailed("withheld")
@@ -273,7 +282,7 @@ def main() -> None:
     state = str(Path(sys.argv[1]))
     vars(server)["RendezvousServer"] = LyingServer
     vars(startup)["ServerDriver"] = LyingDriver
-    startup.run_server(None, relay=True, places=server_places(state))
+    startup.run_server(None, relay=RelayOptions(), places=server_places(state))
 
 
 if __name__ == "__main__":
