@@ -27,6 +27,8 @@ class Counted:
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self.machine, name)
+        if not callable(call):
+            return call
 
         def counted(*arguments: Any) -> Any:
             number = 0

@@ -169,7 +169,7 @@ class Node:
                 self.drops[f"remembered revocation: {error}"] += 1
         self._collector.events.extend(self._expulsion.take_events())
         self._is_silent = self._expulsion.is_expelled
-        """Whether nothing is sent any more: we are revoked, and have said good-bye."""
+        """Whether nothing is sent any more: we said good-bye, because we stop or are revoked."""
         self.inviter.strike_revoked()
         if config.next_static is not None:
             self.rotation.begin(config.next_static, now)
@@ -300,6 +300,7 @@ class Node:
                 self._outbound.send(peer, GoodBye().pack(), now)
         self.registration.close(now)
         self._collect(now)
+        self._is_silent = True
 
     # Streams, where UDP does not pass: what `registration.transport` asks the driver for
 
