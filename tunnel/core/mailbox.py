@@ -21,12 +21,15 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 
-from tunnel.wire.endpoint import Endpoint, pack_endpoint
+from tunnel.core.source import source_of
+from tunnel.wire.endpoint import Endpoint
 
 LETTER_LIFETIME = 3 * 86400.0
 KNOWN_FOR = 7 * 86400.0
 MAX_PER_INVITER = 64
 MAX_PER_SOURCE = 16
+V6_PREFIX = 6
+"""Bytes of an IPv6 address that are one source here, a /48: a /64 for each letter is easily had."""
 REMINDERS = (20.0, 60.0, 300.0, 1800.0)
 """Seconds after which a registered inviter that has not answered is asked again; then every so
 often as the last says. Its answer may have been lost, or its disk was full."""
@@ -109,7 +112,7 @@ class Mailbox:
         self.expire(now)
         letter = self._letters.get((inviter, joiner))
         if letter is None:
-            prefix = _source_prefix(source)
+            prefix = source_of(source, V6_PREFIX)
             if (
                 len(self._letters) >= self._max_letters
                 or len(self._joiners.get(inviter, ())) >= MAX_PER_INVITER
@@ -186,9 +189,3 @@ class Mailbox:
         self._per_source[letter.source] -= 1
         if not self._per_source[letter.source]:
             del self._per_source[letter.source]
-
-
-def _source_prefix(source: Endpoint) -> bytes:
-    """IPv4 address or IPv6 /48: a whole /64 for each letter is easily had."""
-    packed = pack_endpoint(source)
-    return packed[:6] if source.is_ipv6 else packed[:16]
