@@ -29,6 +29,7 @@ setup(
         "pyroute2>=0.7.12",
         "segno>=1.6",
         "wsproto>=1.2",
+        "prometheus-client>=0.16",
         # It has no wheels for newer ones yet, and nobody should need a compiler for it.
         'miniupnpc>=2.2; python_version < "3.14"',
         'tomli>=2.0; python_version < "3.11"',

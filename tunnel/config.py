@@ -53,6 +53,7 @@ class UpOptions(Confidential):
     gso: bool | None = None
     gro: bool | None = None
     aegis: bool | None = None
+    metrics: str | None = None
 
     def completed_by(self, other: UpOptions) -> UpOptions:
         """These options, and where they are silent `other`'s."""
@@ -158,6 +159,25 @@ def read_listen(text: str, what: str = "--listen") -> tuple[str | None, int]:
     if not 0 <= number < 65535:
         raise UsageError(f"{what} {text}: use a port below 65535, the next one is used too")
     return (host if host not in ("", "*") else None), number
+
+
+def read_web_listen(text: str, what: str) -> tuple[str | None, int]:
+    """PORT or :PORT, which are on loopback; ADDRESS:PORT; *:PORT, on all addresses. Raises
+    UsageError."""
+    bracketed, _, port = text.rpartition(":")
+    host = bracketed.removeprefix("[").removesuffix("]")
+    try:
+        if bracketed not in (host, f"[{host}]") or (":" in host and bracketed == host):
+            raise ValueError(bracketed)
+        if host not in ("", "*"):
+            ipaddress.ip_address(host)
+        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+            raise ValueError(port)
+    except ValueError as error:
+        raise UsageError(
+            f"{what} {text}: write a port, for this machine alone, or ADDRESS:PORT"
+        ) from error
+    return (None if host == "*" else host or "127.0.0.1"), int(port)
 
 
 def read_tcp_options(texts: Iterable[str]) -> list[tuple[str | None, int]] | None:

@@ -45,6 +45,12 @@ def test_up_without_privileges(user: User) -> None:
         (["up", "--server", URL, "--mtu", "500"], ["--mtu 500", "576"]),
         (["up", "--server", URL, "--name", "My Pi"], ["--name My Pi", "hyphens"]),
         (["up", "--server", URL, "--interface", "a/b"], ["interface", "15 letters"]),
+        (
+            ["up", "--server", URL, "--metrics", "localhost:91"],
+            ["--metrics localhost:91", "a port"],
+        ),
+        (["up", "--server", URL, "--metrics", "91000"], ["--metrics 91000", "ADDRESS:PORT"]),
+        (["server", "run", "--metrics", "::1"], ["--metrics ::1", "a port"]),
         (["invite", "pi", "--expires", "5y"], ["'5y'", "24h"]),
         (["server", "run", "--listen", "here"], ["--listen here", "ADDRESS:PORT"]),
         (["server", "run", "--listen", "[::]:65535"], ["--listen", "65535"]),

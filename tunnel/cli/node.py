@@ -47,6 +47,11 @@ state_dir = click.option(
     help="Seal with ChaCha20-Poly1305 only: to compare, or where AEGIS-128L misbehaves.",
 )
 @click.option(
+    "--metrics",
+    metavar="[ADDRESS:]PORT",
+    help="Where Prometheus finds metrics, at /metrics. [address: 127.0.0.1; default: nowhere]",
+)
+@click.option(
     "--config", metavar="FILE", help="TOML file with these options; see docs/operations.md."
 )
 @state_dir
@@ -66,6 +71,7 @@ def up(
     no_gso: bool,
     no_gro: bool,
     no_aegis: bool,
+    metrics: str | None,
     config: str | None,
     state_dir: str | None,
 ) -> None:
@@ -88,6 +94,7 @@ def up(
         gso=False if no_gso else None,
         gro=False if no_gro else None,
         aegis=False if no_aegis else None,
+        metrics=metrics,
     )
     options = typed if config is None else typed.completed_by(read_up_config(config))
     start_logging(as_json=options.log_format == "json", verbose=False)

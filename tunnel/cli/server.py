@@ -63,6 +63,11 @@ def server() -> None:
 )
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain for --http, in PEM.")
 @click.option("--tls-key", metavar="FILE", help="Its key.")
+@click.option(
+    "--metrics",
+    metavar="[ADDRESS:]PORT",
+    help="Where Prometheus finds metrics, at /metrics. [address: 127.0.0.1; default: nowhere]",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @state_dir
 def run(
@@ -75,11 +80,18 @@ def run(
     http: tuple[str, ...],
     tls_cert: str | None,
     tls_key: str | None,
+    metrics: str | None,
     log_format: str,
     state_dir: str | None,
 ) -> None:
     """Serve until stopped. Says `ready` on stderr when it does."""
-    from tunnel.config import RelayOptions, read_listen, read_tcp_options, read_tls_options
+    from tunnel.config import (
+        RelayOptions,
+        read_listen,
+        read_tcp_options,
+        read_tls_options,
+        read_web_listen,
+    )
     from tunnel.drivers.log import start_logging
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import run_server
@@ -93,6 +105,7 @@ def run(
         tcp=read_tcp_options(tcp),
         http=[read_listen(text, "--http") for text in http],
         tls=read_tls_options(tls_cert, tls_key, has_http=bool(http)),
+        metrics=None if metrics is None else read_web_listen(metrics, "--metrics"),
     )
 
 

@@ -62,6 +62,8 @@ class Counters:
     rx_packets: int = 0
     tx_packets: int = 0
     duplicates_dropped: int = 0
+    path_changes: int = 0
+    path_repairs: int = 0
 
 
 class Peer:
@@ -312,6 +314,7 @@ class Peer:
             outage = self._recount(change, now)
             self.outages.append(outage)
             if change.kind == "repaired":
+                self.counters.path_repairs += 1
                 events.append(
                     PathRepaired(
                         self.name,
@@ -323,6 +326,7 @@ class Peer:
                     )
                 )
             else:
+                self.counters.path_changes += 1
                 self.state_since = now
                 cause = change.cause
                 events.append(PathChanged(self.name, change.before, change.after, cause))

@@ -78,10 +78,9 @@ def describe_node(
 
 
 def describe_peer(peer: Peer, diagnosis: Diagnosis | None, now: float, mtu: int) -> dict[str, Any]:
-    state = peer.state(now)
-    traversal, counters = peer.traversal, peer.counters
+    state, counters = peer.state(now), peer.counters
     age, cipher = peer.session.handshake_age(now), peer.session.cipher
-    path = traversal.best if state == "direct" else traversal.relay if state == "relayed" else None
+    path = path_in_state(peer, state)
     return {
         "name": peer.name,
         "public_key": str(peer.key),
@@ -102,6 +101,13 @@ def describe_peer(peer: Peer, diagnosis: Diagnosis | None, now: float, mtu: int)
             for outage in peer.outages
         ],
     }
+
+
+def path_in_state(peer: Peer, state: str) -> Path | None:
+    """What traffic takes while the peer's state is that; None: it takes no path."""
+    if state == "direct":
+        return peer.traversal.best
+    return peer.traversal.relay if state == "relayed" else None
 
 
 def _describe_path(peer: Peer, path: Path, now: float, mtu: int) -> dict[str, Any]:

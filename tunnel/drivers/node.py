@@ -143,15 +143,21 @@ class NodeDriver:
         status["node"]["offloads"] = asdict(in_use)
         if self._port_mapping is not None:
             status["nat"]["port_mapping"] = self._port_mapping.describe()
-        counters = (self._loop.drops, self._streams.counters)
-        for errors in (self._socket.errors, self._tun.drops, *counters):
-            for name, count in errors.items():
-                status["drops"][name] = status["drops"].get(name, 0) + count
+        status["drops"] = self.drops()
         for peer in status["peers"]:
             if peer["path"] is not None:
                 socket = self._loop.sockets.get(peer["path"]["local"])
                 peer["path"]["local"] = None if socket is None else f"port {socket.port}"
         return status
+
+    def drops(self) -> dict[str, int]:
+        """Reason → what was dropped for it, by whatever part."""
+        drops = dict(self.node.drops)
+        counters = (self._loop.drops, self._streams.counters)
+        for errors in (self._socket.errors, self._tun.drops, *counters):
+            for name, count in errors.items():
+                drops[name] = drops.get(name, 0) + count
+        return drops
 
     def command(self, call: Callable[[float], Any]) -> Any:
         """Do something with the node, and settle."""

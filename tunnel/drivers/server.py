@@ -15,6 +15,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from tunnel import __version__
 from tunnel.core.configuration import ServerConfig
 from tunnel.core.rendezvous import RendezvousServer
 from tunnel.drivers import clock, systemd
@@ -62,6 +63,20 @@ class ServerDriver:
         self._stopped = Event()
         self._directory = directory
         self._cannot_write = False
+
+    def status(self) -> dict[str, Any]:
+        """What ``punchtun server status --json`` shows."""
+        status = self._server.status(clock.now())
+        errors: dict[str, int] = {}
+        for counters in [*(socket.errors for socket in self._sockets), self._streams.counters]:
+            for name, count in counters.items():
+                errors[name] = errors.get(name, 0) + count
+        return {
+            "version": __version__,
+            **status,
+            "ports": [socket.port for socket in self._sockets],
+            "errors": errors,
+        }
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -118,12 +133,7 @@ class ServerDriver:
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Iterator[dict[str, Any]]:
         if request.get("command") != "status":
             raise UsageError(f"unknown command {request.get('command')!r}")
-        status = self._server.status(clock.now())
-        errors: dict[str, int] = {}
-        for counters in [*(socket.errors for socket in self._sockets), self._streams.counters]:
-            for name, count in counters.items():
-                errors[name] = errors.get(name, 0) + count
-        return status | {"ports": [socket.port for socket in self._sockets], "errors": errors}
+        return self.status()
 
 
 def describe_listeners(

@@ -17,7 +17,13 @@ import gevent
 from gevent.event import Event
 
 import tunnel
-from tunnel.config import RelayOptions, UpOptions, read_join_string, read_server_url
+from tunnel.config import (
+    RelayOptions,
+    UpOptions,
+    read_join_string,
+    read_server_url,
+    read_web_listen,
+)
 from tunnel.constants import TUNNEL_MTU
 from tunnel.core.configuration import NodeConfig, ServerConfig
 from tunnel.core.ledger import InvitationLedger
@@ -48,6 +54,7 @@ from tunnel.drivers.server import (
 from tunnel.drivers.stream_listener import TlsFiles
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
+from tunnel.drivers.web_serving import open_metrics, serving_metrics
 from tunnel.errors import AuthenticationFailed, OperatorError, RevokedError, UsageError
 from tunnel.noise.frame_cipher import AEGIS_128L, CHACHA20_POLY1305, FrameCipher
 from tunnel.noise.keys import PrivateKey, SigningKey
@@ -101,6 +108,7 @@ def run_node(options: UpOptions, places: Places) -> None:
         read_server_url(options.server)
     if options.ip is not None:
         _read_interface(options.ip)
+    metrics_at = None if options.metrics is None else read_web_listen(options.metrics, "--metrics")
     stopped = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stopped.set)
@@ -117,6 +125,7 @@ def run_node(options: UpOptions, places: Places) -> None:
         # Before anything is written: the port may be in use.
         remembered = directory.read_json(PEERS_FILE) or {}
         socket = _open_socket(options.listen_port, remembered.get("listen_port"), offloads)
+        metrics = open_metrics(metrics_at)
         _make_run_directory(places)
         # Before joining, since a name that is looked up begins a thread. The capability is for the
         # interface's addresses, and the receive buffers of sockets opened later.
@@ -155,7 +164,8 @@ def run_node(options: UpOptions, places: Places) -> None:
         warn_of_slow_ciphers((AEGIS_128L, CHACHA20_POLY1305))
         driver = NodeDriver(config, ledger, directory, tun, socket, places.control, offloads)
         greeting = f"{state.certificate.name} is {state.certificate.addresses[0].ip}"
-        driver.run(stopped, lambda: _greet(f"{greeting} on interface {tun.name}"))
+        with serving_metrics(metrics, driver):
+            driver.run(stopped, lambda: _greet(f"{greeting} on interface {tun.name}"))
     finally:
         tun.close()
 
@@ -181,6 +191,7 @@ def run_server(
     tcp: list[tuple[str | None, int]] | None = None,
     http: Sequence[tuple[str | None, int]] = (),
     tls: tuple[str, str] | None = None,
+    metrics: tuple[str | None, int] | None = None,
 ) -> None:
     """``punchtun server run``; `tcp` None: on the numbers of the UDP ports, those that are free.
     Raises OperatorError."""
@@ -193,6 +204,7 @@ def run_server(
     sockets = open_listeners(addresses)
     first = [(host, udp.port) for (host, _), udp in zip(addresses, sockets[::2], strict=True)]
     stream_sockets = open_stream_sockets(tcp, http, tls_files, first)
+    metrics_socket = open_metrics(metrics)
     if sockets[0].port != state.port:
         state.port = sockets[0].port
         directory.write_json(SERVER_FILE, pack_server_state(state))
@@ -209,7 +221,9 @@ def run_server(
     )
     _make_run_directory(places)
     _confine(places, (), reads=tls or ())
-    ServerDriver(config, sockets, places.control, stream_sockets, directory).run()
+    driver = ServerDriver(config, sockets, places.control, stream_sockets, directory)
+    with serving_metrics(metrics_socket, driver):
+        driver.run()
 
 
 def load_server_state(directory: StateDirectory) -> ServerState:

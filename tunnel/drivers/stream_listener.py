@@ -155,8 +155,11 @@ class StreamListeners:
         self._loop.settle(now)
 
 
-def listen(host: str | None, port: int, option: str) -> socket.socket:
-    """Raises OperatorError. `host` None: all addresses, IPv4 and IPv6."""
+def listen(
+    host: str | None, port: int, option: str, *, may_come_later: bool = False
+) -> socket.socket:
+    """Raises OperatorError. `host` None: all addresses, IPv4 and IPv6. `may_come_later`: the
+    address need not be there yet."""
     is_any = host in (None, "", "::")
     families = [socket.AF_INET6, socket.AF_INET] if is_any else [_family(str(host))]
     for family in families:
@@ -167,6 +170,8 @@ def listen(host: str | None, port: int, option: str) -> socket.socket:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            if may_come_later:
+                bound.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
             bound.bind((any_address if is_any else str(host), port))
             bound.listen(BACKLOG)
             bound.setblocking(False)
@@ -206,6 +211,10 @@ def _forwarded(protocol: StreamProtocol, source: Endpoint) -> Endpoint | None:
         return Endpoint(str(ipaddress.ip_address(text)), source.port)
     except ValueError:
         return None
+
+
+_IP_FREEBIND = 15
+"""linux/in.h; for IPv6 as well. Python has the name in no version yet."""
 
 
 def _family(host: str) -> int:

@@ -15,6 +15,7 @@ strictly: no folded lines, no space before a colon, no bytes outside ASCII in na
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from tunnel.errors import Malformed
@@ -75,8 +76,15 @@ def parse_status(head: bytes) -> int:
     return int(found[1])
 
 
-def pack_answer(status: str, body: bytes, content_type: str = "text/plain") -> bytes:
-    """A response after which the stream is closed; `status` as in "404 Not Found"."""
+def pack_answer(
+    status: str,
+    body: bytes,
+    content_type: str = "text/plain",
+    *,
+    fields: Mapping[str, str] | None = None,
+) -> bytes:
+    """A response after which the stream is closed; `status` as in "404 Not Found", `fields` more of
+    its head."""
     lines = [
         f"HTTP/1.1 {status}",
         f"Content-Type: {content_type}; charset=utf-8",
@@ -84,6 +92,7 @@ def pack_answer(status: str, body: bytes, content_type: str = "text/plain") -> b
         "Cache-Control: no-store",
         "Connection: close",
     ]
+    lines += [f"{name}: {value}" for name, value in (fields or {}).items()]
     return "\r\n".join(lines).encode("ascii") + END_OF_HEAD + body
 
 
