@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
+from tunnel.cli.query import format_bytes, format_table
 from tunnel.errors import NotRunning
 
 state_dir = click.option(
@@ -147,16 +149,52 @@ def status(as_json: bool, state_dir: str | None) -> None:
 
     places = server_places(state_dir)
     try:
-        answer = next(request(places.control, {"command": "status"}, timeout=5.0))
+        answer = next(request(places.control, {"command": "status"}, timeout=5.0, who="server"))
     except NotRunning as error:
         raise NotRunning(
             f"no server is running on {places.state}: start it with `punchtun server run`"
         ) from error
     if as_json:
         click.echo(json.dumps(answer, indent=2))
-        return
-    for key, value in answer.items():
-        if not isinstance(value, (dict, list)):
-            click.echo(f"{key.replace('_', ' '):20} {value}")
-    for reason, count in sorted(answer["drops"].items()):
-        click.echo(f"dropped: {reason:30} {count}")
+    else:
+        click.echo(format_status(answer))
+
+
+def format_status(status: dict[str, Any]) -> str:
+    shown = dict(status)
+    shown["uptime_s"] = format_seconds(status["uptime_s"])
+    shown["cpu_s"] = f"{status['cpu_s']:.1f} s"
+    for key in ("memory_bytes", "relayed_bytes"):
+        shown[key] = None if status[key] is None else format_bytes(status[key])
+    lines = [
+        f"{_words(key):20} {value}"
+        for key, value in shown.items()
+        if not isinstance(value, (dict, list))
+    ]
+    lines.append(f"{'ports':20} {', '.join(map(str, status['ports']))}")
+    if status["busiest_networks"]:
+        columns = ("id", "nodes", "pairs", "relayed_pairs", "relayed_bytes")
+        rows = [tuple(_words(column).upper() for column in columns)]
+        for each in status["busiest_networks"]:
+            size = format_bytes(each["relayed_bytes"])
+            rows.append((*(str(each[column]) for column in columns[:-1]), size))
+        lines += ["", format_table(rows), ""]
+    for what in ("drops", "errors"):
+        for reason, count in sorted(status[what].items()):
+            lines.append(f"{what.removesuffix('s')}: {reason:40} {count}")
+    return "\n".join(lines)
+
+
+def format_seconds(seconds: float) -> str:
+    minutes, hours, days = (int(seconds // each) for each in (60, 3600, 86400))
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _words(key: str) -> str:
+    for unit in ("_s", "_bytes"):
+        key = key.removesuffix(unit)
+    return key.replace("_", " ")

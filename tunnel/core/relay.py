@@ -12,6 +12,7 @@ from collections import Counter
 from tunnel.core.machine import RandomBytes, Transmit
 from tunnel.core.registrant import Registrant
 from tunnel.core.relay_allowance import RelayAllowance
+from tunnel.core.relay_tally import PairTally, RelayTally
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.relay import RELAY, RELAY_HEADER, RELAY_HEADER_LENGTH
@@ -33,8 +34,9 @@ class Relay:
         self._max_per_network = max_per_network
         self._max_channels = max_channels
         self._per_network: Counter[bytes] = Counter()
-        self._ends: dict[int, tuple[Registrant, Registrant, int]] = {}
-        """Number → its owner, the other end, the other end's number."""
+        self._ends: dict[int, tuple[Registrant, Registrant, int, PairTally]] = {}
+        """Number → its owner, the other end, the other end's number, what the pair has had."""
+        self.tally = RelayTally()
         self.forwarded_datagrams = 0
         self.forwarded_bytes = 0
 
@@ -53,13 +55,15 @@ class Relay:
         second = self._draw(first)
         one.channels[other.key.data] = first
         other.channels[one.key.data] = second
-        self._ends[first] = (one, other, second)
-        self._ends[second] = (other, one, first)
+        tally = self.tally.open(one.network or b"")
+        self._ends[first] = (one, other, second, tally)
+        self._ends[second] = (other, one, first, tally)
         return True
 
     def close_channels(self, registrant: Registrant) -> None:
         for number in registrant.channels.values():
-            _, other, second = self._ends.pop(number)
+            _, other, second, tally = self._ends.pop(number)
+            self.tally.close(tally)
             self._ends.pop(second, None)
             other.channels.pop(registrant.key.data, None)
             self._close_one(registrant.network or b"")
@@ -85,7 +89,7 @@ class Relay:
         end = self._ends.get(number)
         if kind != RELAY or end is None:
             raise AuthenticationFailed("relay: unknown channel")
-        owner, other, second = end
+        owner, other, second, tally = end
         if not owner.is_at(source, local):
             raise AuthenticationFailed("relay: not from the channel's owner")
         target = other.endpoint
@@ -102,6 +106,9 @@ class Relay:
                 raise RelayRefused(owner, refusal)
         self.forwarded_datagrams += 1
         self.forwarded_bytes += len(datagram)
+        tally.network.relayed_bytes += len(datagram)
+        if tally.window != self.tally.window or now >= self.tally.ends_at:
+            self.tally.turn(tally, now)
         header = RELAY_HEADER.pack(RELAY, second)
         return Transmit(header + datagram[RELAY_HEADER_LENGTH:], target, None, other.local)
 

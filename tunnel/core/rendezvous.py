@@ -26,6 +26,7 @@ from tunnel.core.registrant import Registrant
 from tunnel.core.relay import Relay, RelayRefused
 from tunnel.core.relay_allowance import RelayAllowance, RelayUse
 from tunnel.core.server_session import SERVER_TIMES, server_construction, server_preshared_key
+from tunnel.core.server_status import describe_networks
 from tunnel.core.session import Session
 from tunnel.core.stream_table import StreamTable
 from tunnel.core.stun_answers import StunAnswers
@@ -177,6 +178,7 @@ class RendezvousServer:
             "networks_over_quota": self._allowance.over_quota,
             "stun_answers": self.stun.count,
             "drops": dict(self.drops),
+            **describe_networks(self._networks, self.relay.tally, now),
         }
 
     def take_relay_use(self) -> RelayUse | None:

@@ -131,11 +131,14 @@ class ControlServer:
                 close()
 
 
-def request(path: str | Path, body: Body, timeout: float | None = None) -> Iterator[Body]:
+def request(
+    path: str | Path, body: Body, timeout: float | None = None, who: str = "node"
+) -> Iterator[Body]:
     """The answers to `body`, as they come. Blocks; needs no gevent on this side.
 
-    `timeout`: seconds to wait for each, None for ever. Raises NotRunning if nobody serves at
-    `path`, and the error the answer tells of, with its exit code. Closing the iterator hangs up.
+    `timeout`: seconds to wait for each, None for ever. `who` is meant to serve at `path`. Raises
+    NotRunning if nobody does, and the error the answer tells of, with its exit code. Closing the
+    iterator hangs up.
     """
     with _connected(Path(path), timeout) as server:
         try:
@@ -143,17 +146,17 @@ def request(path: str | Path, body: Body, timeout: float | None = None) -> Itera
             with server.makefile("rb") as lines:
                 for line in lines:
                     if not line.endswith(b"\n"):
-                        raise OperatorError("the node stopped while it was answering")
+                        raise OperatorError(f"the {who} stopped while it was answering")
                     answer = json.loads(line)
                     if "error" in answer and "exit_code" in answer:
                         raise _error(answer)
                     yield answer
         except TimeoutError:
             raise OperatorError(
-                f"the node does not answer within {timeout} s: see its log, or restart it"
+                f"the {who} does not answer within {timeout} s: see its log, or restart it"
             ) from None
         except (ConnectionError, ValueError) as error:
-            raise OperatorError(f"the node stopped while it was answering: {error}") from error
+            raise OperatorError(f"the {who} stopped while it was answering: {error}") from error
 
 
 @contextlib.contextmanager

@@ -82,6 +82,7 @@ SERVER = (
     Declared("punchtun_server_sessions", "Nodes and others with keys, such as joiners."),
     Declared("punchtun_server_networks", "Networks with a node at least."),
     Declared("punchtun_server_channels", "Pairs that may relay."),
+    Declared("punchtun_server_relayed_pairs", "Pairs that the relay has served lately."),
     Declared("punchtun_server_streams", "Streams open over TCP and WebSocket."),
     Declared("punchtun_server_letters", "Join requests and answers that wait for somebody."),
     Declared("punchtun_server_streams_refused_total", "Streams refused for a bound."),

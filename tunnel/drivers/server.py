@@ -21,6 +21,7 @@ from tunnel.core.rendezvous import RendezvousServer
 from tunnel.drivers import clock, systemd
 from tunnel.drivers.control import ControlServer
 from tunnel.drivers.files import StateDirectory
+from tunnel.drivers.load import read_load
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.stream_listener import StreamListeners, TlsFiles, allow_many_descriptors, listen
 from tunnel.drivers.streams import Streams
@@ -71,8 +72,12 @@ class ServerDriver:
         for counters in [*(socket.errors for socket in self._sockets), self._streams.counters]:
             for name, count in counters.items():
                 errors[name] = errors.get(name, 0) + count
+        load = read_load()
         return {
             "version": __version__,
+            "uptime_s": round(load.uptime, 1),
+            "cpu_s": round(load.cpu, 2),
+            "memory_bytes": load.memory,
             **status,
             "ports": [socket.port for socket in self._sockets],
             "errors": errors,
