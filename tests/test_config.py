@@ -21,7 +21,6 @@ from tunnel.config import (
     read_server_url,
     read_size,
     read_up_config,
-    read_web_listen,
 )
 from tunnel.core.configuration import KnownPeer
 from tunnel.core.indices import IndexTable
@@ -487,43 +486,3 @@ def test_a_key_that_nobody_can_have_is_no_url(key: bytes) -> None:
         read_server_url(url.text)
     with pytest.raises(UsageError, match="no proper key"):
         read_join_string(JoinString(b"\x09" + bytes(31), bytes(16), url).text)
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("9101", ("127.0.0.1", 9101)),
-        (":9101", ("127.0.0.1", 9101)),
-        ("0", ("127.0.0.1", 0)),
-        ("*:9101", (None, 9101)),
-        ("0.0.0.0:65535", ("0.0.0.0", 65535)),
-        ("[::]:9101", ("::", 9101)),
-        ("[2001:db8::1]:9101", ("2001:db8::1", 9101)),
-    ],
-)
-def test_where_to_serve_what_the_owner_sees(text: str, address: tuple[str | None, int]) -> None:
-    assert read_web_listen(text, "--metrics") == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        ":",
-        "*",
-        "*:",
-        "-1",
-        "+1",
-        " 1",
-        "1_0",
-        "65536",
-        "a:1",
-        "fe80::1:9101",
-        "[1",
-        "1.2.3:1",
-        "\u0661",
-    ],
-)
-def test_where_not(text: str) -> None:
-    with pytest.raises(UsageError, match="a port, for this machine alone"):
-        read_web_listen(text, "--metrics")

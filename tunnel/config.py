@@ -161,25 +161,6 @@ def read_listen(text: str, what: str = "--listen") -> tuple[str | None, int]:
     return (host if host not in ("", "*") else None), number
 
 
-def read_web_listen(text: str, what: str) -> tuple[str | None, int]:
-    """PORT or :PORT, which are on loopback; ADDRESS:PORT; *:PORT, on all addresses. Raises
-    UsageError."""
-    bracketed, _, port = text.rpartition(":")
-    host = bracketed.removeprefix("[").removesuffix("]")
-    try:
-        if bracketed not in (host, f"[{host}]") or (":" in host and bracketed == host):
-            raise ValueError(bracketed)
-        if host not in ("", "*"):
-            ipaddress.ip_address(host)
-        if not (port.isascii() and port.isdigit() and int(port) < 65536):
-            raise ValueError(port)
-    except ValueError as error:
-        raise UsageError(
-            f"{what} {text}: write a port, for this machine alone, or ADDRESS:PORT"
-        ) from error
-    return (None if host == "*" else host or "127.0.0.1"), int(port)
-
-
 def read_tcp_options(texts: Iterable[str]) -> list[tuple[str | None, int]] | None:
     """Where to listen; None when nothing was said. Raises UsageError."""
     given = list(texts)
@@ -250,5 +231,7 @@ def read_tls_options(
     if certificate is None or key is None:
         raise UsageError("--tls-cert and --tls-key: give both, or neither")
     if not has_http:
-        raise UsageError("--tls-cert is for --http: say where to listen, --http 443 for example")
+        raise UsageError(
+            "--tls-cert is for --http and --web: say where to listen, --http 443 for example"
+        )
     return certificate, key

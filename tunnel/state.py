@@ -10,6 +10,7 @@ JSON objects, whose fields are listed here and nowhere else:
 ``peers.json``   peers: certificate, endpoints
 ``revocations.json``  revocations; announced: beginnings of revoked keys, from the admission
 ``server.json``  private_key, access_token, port
+``page.json``    token: of the server's page
 
 Keys, tokens, certificates and revocations are base64url.
 """
@@ -49,6 +50,7 @@ PEERS_FILE = "peers.json"
 REVOCATIONS_FILE = "revocations.json"
 SERVER_FILE = "server.json"
 RELAY_FILE = "relay.json"
+PAGE_FILE = "page.json"
 
 
 Json = dict[str, Any]

@@ -50,6 +50,7 @@ def test_up_without_privileges(user: User) -> None:
             ["--metrics localhost:91", "a port"],
         ),
         (["up", "--server", URL, "--metrics", "91000"], ["--metrics 91000", "ADDRESS:PORT"]),
+        (["server", "run", "--web", "everywhere:80"], ["--web everywhere:80", "a port"]),
         (["server", "run", "--metrics", "::1"], ["--metrics ::1", "a port"]),
         (["invite", "pi", "--expires", "5y"], ["'5y'", "24h"]),
         (["server", "run", "--listen", "here"], ["--listen here", "ADDRESS:PORT"]),
@@ -117,6 +118,7 @@ def test_without_a_running_node(user: User, arguments: list[str]) -> None:
 
 
 def test_without_a_running_server(user: User) -> None:
+    user.ask("server", "page").refused(6, "no server is running", "punchtun server run")
     user.ask("server", "status").refused(6, "no server is running", "punchtun server run")
     assert not user.state.exists()
 

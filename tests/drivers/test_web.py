@@ -93,6 +93,12 @@ def test_who_comes_by_a_proxy_is_not_local(serve: Serve, field: str) -> None:
     assert get(serve().url, **{field: "127.0.0.1"}).body == b"somebody"
 
 
+def test_who_speaks_as_nginx_does_is_not_local(serve: Serve) -> None:
+    """Unless it is told otherwise, it names the host it asks, and nobody whom it asks for."""
+    request = b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    assert send(serve().url, request).body == b"somebody"
+
+
 def test_nobody_is_local_where_others_reach(serve: Serve) -> None:
     server = serve(host=None)
     assert not server.is_loopback

@@ -39,6 +39,8 @@ from tunnel.core.revocations import Revocations, sign_revocation
 from tunnel.core.traversal import Traversal
 from tunnel.core.upnp_operations import UpnpResult
 from tunnel.drivers.stream_protocol import WebSocketClient, WebSocketServer
+from tunnel.drivers.web import OneRequest
+from tunnel.drivers.web_page import Page
 from tunnel.errors import AuthenticationFailed, Malformed
 from tunnel.noise.frame_cipher import (
     AEGIS_128L,
@@ -115,6 +117,7 @@ WEBSOCKET_REQUEST = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 JOIN = JoinString(bytes(32), bytes(16), URL).text
+PAGE_CREDENTIALS = b"Authorization: Bearer AAAAAAAAAAAAAAAAAAAAAA\r\n"
 WEBSOCKET_ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
     b"Sec-WebSocket-Accept: "
@@ -183,6 +186,24 @@ def fuzz_http(data: bytes) -> None:
                 parse(head)
         except Malformed:
             continue
+
+
+def fuzz_web(data: bytes) -> None:
+    """Any bytes to the web server of metrics and page: nothing yet, or one answer; the status only
+    for who has the token or is on this machine and says so."""
+    told = b'{"told": true}'
+    for credentials in (b"", PAGE_CREDENTIALS):
+        for is_local in (False, True):
+            page = Page(lambda: {"told": True}, bytes(16))
+            visit = OneRequest(page.answer, is_local=is_local)
+            request = data.replace(b"\r\n", b"\r\n" + credentials, 1)
+            assert visit.receive(request) == []
+            answer = visit.take_output()
+            assert bool(answer) == visit.is_finished
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+            assert b" 500 " not in answer[:20]
+            if answer.endswith(told):
+                assert credentials or is_local or b"A" * 22 in data
 
 
 def fuzz_websocket_server(data: bytes) -> None:
@@ -823,6 +844,10 @@ def _valid(name: str) -> list[bytes]:
         "superpacket": [superpacket.virtio + superpacket.packet for superpacket in SUPERPACKETS],
         "stream": [pack_stream(b"abc") + pack_stream(bytes(300)), pack_stream(b"a") * 9],
         "http": [WEBSOCKET_REQUEST, b"HTTP/1.1 200 OK\r\nVia: 1.1 proxy\r\n\r\n"],
+        "web": [
+            b"GET /status.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+            b"HEAD / HTTP/1.1\r\nHost: [::1]:80\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
+        ],
         "websocket_server": [
             WEBSOCKET_REQUEST,
             b"GET / HTTP/1.1\r\n\r\n",

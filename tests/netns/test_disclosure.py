@@ -29,7 +29,7 @@ log.start_logging = lambda **options: quiet(**options | {{"verbose": True}})
 from tunnel.cli import main
 sys.exit(main())
 """
-SECRET = ("private_key", "network_secret", "signing_key", "access_token")
+SECRET = ("private_key", "network_secret", "signing_key", "access_token", "token")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_nothing_that_is_said_holds_a_secret(world: World, lab: Lab, program: st
     world.server.send_signal(15)
     assert world.server.wait() == 0
     state = ["--state-dir", str(world.folder / "server")]
-    server = world.vps.popen([program, "server", "run", *state])
+    server = world.vps.popen([program, "server", "run", "--web", "*:8080", *state])
     world.server_processes.append(server)
     server.wait_for("ready", timeout=PATIENCE)
     router = lab.home_router("homeA", public="198.51.100.7")
@@ -90,12 +90,15 @@ def test_nothing_that_is_said_holds_a_secret(world: World, lab: Lab, program: st
     folders = [world.folder / name for name in ("server", "attic", "camera")]
     search = Search(secret for folder in folders for secret in secrets_in(folder))
     assert parse_join_string(open_invitation).token in search.secrets
-    assert len(search.secrets) == 8
+    assert len(search.secrets) == 9
     assert search.finds_any((attic.state / "node.json").read_text())
     said = [*shown(server), *shown(attic.process), *shown(camera.process)]
     said += [*answered(attic), *answered(camera)]
     status = world.vps.run([program, "server", "status", "--json", *state])
     said.append(("server status", status.stdout + status.stderr))
+    for path in ("", "status.json", "?token=x"):
+        page = world.vps.run(["curl", "-s", f"http://127.0.0.1:8080/{path}"])
+        said.append((f"page {path}", page.stdout))
     camera.run("down")
     assert attic.stop() == 0
     said += [*shown(attic.process), *shown(camera.process)]

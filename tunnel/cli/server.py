@@ -63,7 +63,13 @@ def server() -> None:
     help="Where to take them by a WebSocket at /punchtun: itself with --tls-cert, or behind a "
     "web server. [default: nowhere]",
 )
-@click.option("--tls-cert", metavar="FILE", help="Certificate chain for --http, in PEM.")
+@click.option(
+    "--web",
+    metavar="[ADDRESS:]PORT",
+    help="Where to serve a page that shows what goes on; `punchtun server page` prints its link. "
+    "[address: 127.0.0.1; default: nowhere]",
+)
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain for --http and --web, in PEM.")
 @click.option("--tls-key", metavar="FILE", help="Its key.")
 @click.option(
     "--metrics",
@@ -82,21 +88,17 @@ def run(
     http: tuple[str, ...],
     tls_cert: str | None,
     tls_key: str | None,
+    web: str | None,
     metrics: str | None,
     log_format: str,
     state_dir: str | None,
 ) -> None:
     """Serve until stopped. Says `ready` on stderr when it does."""
-    from tunnel.config import (
-        RelayOptions,
-        read_listen,
-        read_tcp_options,
-        read_tls_options,
-        read_web_listen,
-    )
+    from tunnel.config import RelayOptions, read_listen, read_tcp_options, read_tls_options
     from tunnel.drivers.log import start_logging
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import run_server
+    from tunnel.drivers.web_options import read_web_listen
 
     start_logging(as_json=log_format == "json", verbose=False)
     addresses = [read_listen(text) for text in listen]
@@ -106,7 +108,8 @@ def run(
         places=server_places(state_dir),
         tcp=read_tcp_options(tcp),
         http=[read_listen(text, "--http") for text in http],
-        tls=read_tls_options(tls_cert, tls_key, has_http=bool(http)),
+        tls=read_tls_options(tls_cert, tls_key, has_http=bool(http or web)),
+        web=None if web is None else read_web_listen(web, "--web"),
         metrics=None if metrics is None else read_web_listen(metrics, "--metrics"),
     )
 
@@ -140,24 +143,47 @@ def url(host: str, tcp: int | None, websocket: str | None, state_dir: str | None
 
 
 @server.command()
+@click.option(
+    "--url",
+    metavar="URL",
+    help="By which it is reached, where the server cannot know: from elsewhere, or by a proxy.",
+)
+@state_dir
+def page(url: str | None, state_dir: str | None) -> None:
+    """Print the link to the running server's page (--web). From elsewhere it holds the page's
+    token: keep it to yourself."""
+    from tunnel.drivers.web_options import read_page_url
+
+    answer = _ask(state_dir, "page")
+    if url is None and answer["is_loopback"]:
+        click.echo(answer["url"])
+        return
+    click.echo(f"{read_page_url(url, answer['url'])}#{answer['token']}")
+
+
+@server.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @state_dir
 def status(as_json: bool, state_dir: str | None) -> None:
     """What the running server is doing."""
+    answer = _ask(state_dir, "status")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo(format_status(answer))
+
+
+def _ask(state_dir: str | None, command: str) -> Any:
     from tunnel.drivers.control import request
     from tunnel.drivers.places import server_places
 
     places = server_places(state_dir)
     try:
-        answer = next(request(places.control, {"command": "status"}, timeout=5.0, who="server"))
+        return next(request(places.control, {"command": command}, timeout=5.0, who="server"))
     except NotRunning as error:
         raise NotRunning(
             f"no server is running on {places.state}: start it with `punchtun server run`"
         ) from error
-    if as_json:
-        click.echo(json.dumps(answer, indent=2))
-    else:
-        click.echo(format_status(answer))
 
 
 def format_status(status: dict[str, Any]) -> str:

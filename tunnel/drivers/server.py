@@ -61,6 +61,8 @@ class ServerDriver:
         self._listeners = StreamListeners(self._loop, self._streams)
         self._stream_sockets = stream_sockets or StreamSockets()
         self._control = ControlServer(control_path, self._answer)
+        self.page_link: dict[str, Any] | None = None
+        """``url``, ``token`` and ``is_loopback`` of its page, if it has one."""
         self._stopped = Event()
         self._directory = directory
         self._cannot_write = False
@@ -75,8 +77,8 @@ class ServerDriver:
         load = read_load()
         return {
             "version": __version__,
-            "uptime_s": round(load.uptime, 1),
-            "cpu_s": round(load.cpu, 2),
+            "uptime_s": round(load.uptime, 3),
+            "cpu_s": round(load.cpu, 3),
             "memory_bytes": load.memory,
             **status,
             "ports": [socket.port for socket in self._sockets],
@@ -136,6 +138,12 @@ class ServerDriver:
             self._cannot_write = True
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Iterator[dict[str, Any]]:
+        if request.get("command") == "page":
+            if self.page_link is None:
+                raise OperatorError(
+                    "this server has no page: start it with --web, `--web 8080` for example"
+                )
+            return self.page_link
         if request.get("command") != "status":
             raise UsageError(f"unknown command {request.get('command')!r}")
         return self.status()

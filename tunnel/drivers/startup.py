@@ -22,7 +22,6 @@ from tunnel.config import (
     UpOptions,
     read_join_string,
     read_server_url,
-    read_web_listen,
 )
 from tunnel.constants import TUNNEL_MTU
 from tunnel.core.configuration import NodeConfig, ServerConfig
@@ -54,7 +53,8 @@ from tunnel.drivers.server import (
 from tunnel.drivers.stream_listener import TlsFiles
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
-from tunnel.drivers.web_serving import open_metrics, serving_metrics
+from tunnel.drivers.web_options import read_web_listen
+from tunnel.drivers.web_serving import open_metrics, open_page, serving_metrics, serving_page
 from tunnel.errors import AuthenticationFailed, OperatorError, RevokedError, UsageError
 from tunnel.noise.frame_cipher import AEGIS_128L, CHACHA20_POLY1305, FrameCipher
 from tunnel.noise.keys import PrivateKey, SigningKey
@@ -192,6 +192,7 @@ def run_server(
     http: Sequence[tuple[str | None, int]] = (),
     tls: tuple[str, str] | None = None,
     metrics: tuple[str | None, int] | None = None,
+    web: tuple[str | None, int] | None = None,
 ) -> None:
     """``punchtun server run``; `tcp` None: on the numbers of the UDP ports, those that are free.
     Raises OperatorError."""
@@ -205,6 +206,7 @@ def run_server(
     first = [(host, udp.port) for (host, _), udp in zip(addresses, sockets[::2], strict=True)]
     stream_sockets = open_stream_sockets(tcp, http, tls_files, first)
     metrics_socket = open_metrics(metrics)
+    page = open_page(web, directory, tls_files)
     if sockets[0].port != state.port:
         state.port = sockets[0].port
         directory.write_json(SERVER_FILE, pack_server_state(state))
@@ -222,7 +224,7 @@ def run_server(
     _make_run_directory(places)
     _confine(places, (), reads=tls or ())
     driver = ServerDriver(config, sockets, places.control, stream_sockets, directory)
-    with serving_metrics(metrics_socket, driver):
+    with serving_metrics(metrics_socket, driver), serving_page(page, driver):
         driver.run()
 
 

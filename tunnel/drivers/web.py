@@ -87,7 +87,7 @@ class WebServer:
 
     def _serve(self, client: Any, address: Any) -> None:
         is_local = self.is_loopback and is_loopback(address[0])
-        inner = _OneRequest(self._answer, is_local=is_local)
+        inner = OneRequest(self._answer, is_local=is_local)
         protocol: StreamProtocol = inner
         if self._tls is not None:
             protocol = TlsProtocol(inner, self._tls.context())
@@ -97,7 +97,7 @@ class WebServer:
                 _part(client)
 
 
-class _OneRequest:
+class OneRequest:
     """A head in, an answer out."""
 
     def __init__(self, answer: Answer, *, is_local: bool) -> None:
@@ -159,7 +159,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _means_this_machine(request: HttpRequest) -> bool:
-    if any(name in request.fields for name in FORWARDED):
+    # Browsers and Prometheus speak 1.1; nginx that was told nothing more of it speaks 1.0.
+    if request.version == "1.0" or any(name in request.fields for name in FORWARDED):
         return False
     try:
         name = urllib.parse.urlsplit(f"//{request.fields.get('host', '')}").hostname

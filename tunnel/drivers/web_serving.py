@@ -8,11 +8,18 @@ import errno
 import logging
 import socket
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
+from tunnel.drivers import clock
+from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.node import NodeDriver
 from tunnel.drivers.server import ServerDriver
-from tunnel.drivers.stream_listener import listen
+from tunnel.drivers.stream_listener import TlsFiles, listen
 from tunnel.drivers.web import WebServer, is_loopback, local_only
+from tunnel.drivers.web_page import TOKEN_LENGTH, Page
+from tunnel.errors import Malformed, OperatorError
+from tunnel.state import PAGE_FILE
+from tunnel.wire.invitation import decode_base64, encode_base64
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +61,70 @@ def serving_metrics(
             "--metrics: %s is no address of this machine; `ip addr` shows them", listening_at
         )
     log.info("metrics at %smetrics", server.url)
+    return contextlib.closing(server)
+
+
+class OpenPage(NamedTuple):
+    """A page that is going to be served."""
+
+    listening: socket.socket
+    token: bytes
+    tls: TlsFiles | None
+
+
+def open_page(
+    where: tuple[str | None, int] | None, directory: StateDirectory, tls: TlsFiles | None
+) -> OpenPage | None:
+    """Elsewhere than on loopback with `tls`, if there is any. Makes the page's token if there is
+    none. Raises OperatorError."""
+    if where is None:
+        return None
+    listening = listen(*where, "--web")
+    try:
+        token = load_page_token(directory)
+    except BaseException:
+        listening.close()
+        raise
+    if is_loopback(listening.getsockname()[0]):
+        return OpenPage(listening, token, None)
+    if tls is None:
+        log.warning(
+            "--web: the page and its token are sent in the clear; give --tls-cert and --tls-key, "
+            "or listen on this machine alone (--web PORT) and come by `ssh -L`"
+        )
+    return OpenPage(listening, token, tls)
+
+
+def load_page_token(directory: StateDirectory) -> bytes:
+    """Raises OperatorError."""
+    content = directory.read_json(PAGE_FILE)
+    if content is None:
+        token = clock.random_bytes(TOKEN_LENGTH)
+        directory.write_json(PAGE_FILE, {"token": encode_base64(token)})
+        return token
+    try:
+        token = decode_base64(content["token"])
+    except (KeyError, TypeError, AttributeError, Malformed):
+        token = b""
+    if len(token) != TOKEN_LENGTH:
+        raise OperatorError(
+            f"{PAGE_FILE} in {directory.path} is damaged: remove it, and a new one is made"
+        )
+    return token
+
+
+def serving_page(opened: OpenPage | None, driver: ServerDriver) -> AbstractContextManager[object]:
+    """Serve in the context, if there is a page."""
+    if opened is None:
+        return contextlib.nullcontext()
+    server = WebServer(opened.listening, Page(driver.status, opened.token).answer, opened.tls)
+    server.start()
+    driver.page_link = {
+        "url": server.url,
+        "token": encode_base64(opened.token),
+        "is_loopback": server.is_loopback,
+    }
+    log.info("page at %s", server.url)
     return contextlib.closing(server)
 
 

@@ -25,7 +25,7 @@ MAX_HEAD = 8192
 MAX_FIELDS = 100
 END_OF_HEAD = b"\r\n\r\n"
 
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,2048}) HTTP/1\.[01]")
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,2048}) HTTP/(1\.[01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [\t -~\x80-\xff]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):[\t ]*([\t -~\x80-\xff]*?)[\t ]*")
 
@@ -35,6 +35,7 @@ class HttpRequest(NamedTuple):
     target: str
     fields: dict[str, str]
     """Names in lower case. Of several with one name, all values, separated by commas."""
+    version: str = "1.1"
 
     @property
     def path(self) -> str:
@@ -64,7 +65,8 @@ def parse_request(head: bytes) -> HttpRequest:
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
         raise Malformed("http: request line")
-    return HttpRequest(found[1].decode("ascii"), found[2].decode("ascii"), fields)
+    method, target, version = (part.decode("ascii") for part in found.groups())
+    return HttpRequest(method, target, fields, version)
 
 
 def parse_status(head: bytes) -> int:
