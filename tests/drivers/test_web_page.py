@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from tests.drivers.visitor import Response, parse
+from tests.spellings import Search
+from tests.test_secrets import faults
 from tunnel.drivers import web_page
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.web import Visit
 from tunnel.drivers.web_page import TOKEN_LENGTH, Page
-from tunnel.drivers.web_serving import load_page_token
+from tunnel.drivers.web_serving import load_page_token, open_page
 from tunnel.errors import OperatorError
 from tunnel.wire.http import HttpRequest
 from tunnel.wire.invitation import encode_base64
@@ -181,6 +183,15 @@ def test_the_token_is_made_once(tmp_path: Path) -> None:
     assert os.stat(file).st_mode & 0o777 == 0o600
     file.unlink()
     assert load_page_token(directory) != token
+
+
+def test_the_token_shows_in_no_text(tmp_path: Path) -> None:
+    opened = open_page(("127.0.0.1", 0), StateDirectory(tmp_path), None)
+    assert opened is not None
+    search = Search([opened.token])
+    page = Page(lambda: STATUS, opened.token)
+    assert [fault for each in (opened, page) for fault in faults(search, each)] == []
+    opened.listening.close()
 
 
 @pytest.mark.parametrize("content", ["{}", '{"token": 7}', '{"token": "AAAA"}', '{"token": "="}'])

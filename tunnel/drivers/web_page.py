@@ -24,6 +24,7 @@ from typing import Any
 from tunnel.drivers import clock
 from tunnel.drivers.web import Visit
 from tunnel.noise.primitives import constant_time_equal
+from tunnel.wire.confidential import Confidential
 from tunnel.wire.http import HttpRequest, pack_answer
 from tunnel.wire.invitation import encode_base64
 
@@ -39,7 +40,7 @@ _SAFE = {
 }
 
 
-class Page:
+class Page(Confidential):
     def __init__(self, read_status: Callable[[], dict[str, Any]], token: bytes) -> None:
         self._read_status = read_status
         self._credentials = f"Bearer {encode_base64(token)}".encode("ascii")

@@ -8,7 +8,7 @@ import errno
 import logging
 import socket
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from tunnel.drivers import clock
 from tunnel.drivers.files import StateDirectory
@@ -19,6 +19,7 @@ from tunnel.drivers.web import WebServer, is_loopback, local_only
 from tunnel.drivers.web_page import TOKEN_LENGTH, Page
 from tunnel.errors import Malformed, OperatorError
 from tunnel.state import PAGE_FILE
+from tunnel.wire.confidential import Confidential
 from tunnel.wire.invitation import decode_base64, encode_base64
 
 log = logging.getLogger(__name__)
@@ -64,11 +65,12 @@ def serving_metrics(
     return contextlib.closing(server)
 
 
-class OpenPage(NamedTuple):
+@dataclass(frozen=True)
+class OpenPage(Confidential):
     """A page that is going to be served."""
 
     listening: socket.socket
-    token: bytes
+    token: bytes = field(repr=False)
     tls: TlsFiles | None
 
 
