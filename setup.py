@@ -20,7 +20,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["tunnel", "tunnel.*"]),
-    package_data={"tunnel": ["py.typed", "drivers/web_page.html"]},
+    package_data={"tunnel": ["py.typed", "drivers/web_page.html", "units/*"]},
     install_requires=[
         "gevent>=24.2",
         "python-pytun>=2.4",

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
+import gevent
 import pytest
 
 from tunnel.drivers import systemd
@@ -34,6 +38,26 @@ def test_notifications(supervisor: socket.socket) -> None:
         b"WATCHDOG=1",
         b"STOPPING=1",
     ]
+
+
+def test_a_reload_is_reported_from_beginning_to_end(
+    supervisor: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers: dict[int, Callable[[], None]] = {}
+    monkeypatch.setattr(gevent, "signal_handler", handlers.__setitem__)
+    systemd.obey_reload(lambda: systemd.status("reading anew") and None)
+    handlers[signal.SIGHUP]()
+    first, second, third = (supervisor.recv(999) for _ in range(3))
+    assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", first)
+    assert (second, third) == (b"STATUS=reading anew", b"READY=1")
+
+
+def test_without_systemd_a_terminal_that_is_gone_ends_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    monkeypatch.setattr(gevent, "signal_handler", lambda *_: pytest.fail("SIGHUP was taken"))
+    systemd.obey_reload(lambda: None)
 
 
 @pytest.mark.parametrize("address", [None, "", "relative", "/nowhere/at/all", "/" + "x" * 300])

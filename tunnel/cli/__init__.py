@@ -22,7 +22,9 @@ class Commands(click.Group):
         try:
             return super().main(*args, **kwargs)
         except OperatorError as error:
-            click.echo(f"punchtun: {error}", err=True)
+            from tunnel.drivers.journal import error_prefix
+
+            click.echo(f"{error_prefix()}punchtun: {error}", err=True)
             sys.exit(error.exit_code)
         except BrokenPipeError:
             # Whoever read our output has enough of it, as in `punchtun events | head`.
@@ -57,7 +59,7 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from tunnel.cli import doctor, network, node, query, server
+    from tunnel.cli import doctor, network, node, query, server, service
 
     main.add_command(server.server)
     for command in (node.up, node.down, node.invite, node.revoke, node.rotate_key):
@@ -67,6 +69,7 @@ def _add_commands() -> None:
         main.add_command(command)
     main.add_command(doctor.doctor)
     main.add_command(network.network)
+    main.add_command(service.service)
 
 
 _add_commands()

@@ -24,6 +24,10 @@ _TEMPORARY = re.compile(r"\.\w+\.json\.\w+")
 """Names of what is being written: secrets, as in the file it is to become."""
 
 
+SERVICE_USERS = range(61184, 65520)
+"""What DynamicUser= takes (systemd.exec(5))."""
+
+
 class Occupied(OperatorError):
     """Another process has locked the directory."""
 
@@ -160,11 +164,17 @@ def write_file(path: Path, text: str, owner: tuple[int, int] | None = None) -> N
 
 
 def _check_owner(path: Path, facts: os.stat_result) -> None:
-    if facts.st_uid != os.geteuid():
+    if facts.st_uid == os.geteuid():
+        return
+    if facts.st_uid in SERVICE_USERS:
         raise OperatorError(
-            f"{path} belongs to user {facts.st_uid}, and we run as user {os.geteuid()}: run it as "
-            f"that user (`sudo -u '#{facts.st_uid}' …`), or `chown {os.geteuid()} {path}`"
+            f"{path} belongs to a service: start it with `systemctl start`, or let "
+            "`punchtun service uninstall` give it back to root"
         )
+    raise OperatorError(
+        f"{path} belongs to user {facts.st_uid}, and we run as user {os.geteuid()}: run it as "
+        f"that user (`sudo -u '#{facts.st_uid}' …`), or `chown {os.geteuid()} {path}`"
+    )
 
 
 def _check_secret(path: Path, facts: os.stat_result, *, owner_matters: bool) -> None:

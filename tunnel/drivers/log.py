@@ -6,6 +6,8 @@ import json
 import logging
 import sys
 
+from tunnel.drivers import journal
+
 
 class LogFormat(logging.Formatter):
     """One line per entry: words for people, or one JSON object."""
@@ -16,10 +18,11 @@ class LogFormat(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        if not self._as_json:
-            return text
-        entry = {"time": round(record.created, 3), "level": record.levelname.lower()}
-        return json.dumps(entry | {"message": text})
+        if self._as_json:
+            entry = {"time": round(record.created, 3), "level": record.levelname.lower()}
+            text = json.dumps(entry | {"message": text})
+        prefix = journal.prefix(record.levelno)
+        return "\n".join(prefix + line for line in text.split("\n"))
 
 
 def start_logging(*, as_json: bool, verbose: bool) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
 from tunnel.core import events as core
 
 
@@ -93,3 +98,25 @@ def narrate(event: core.Event) -> str:
             return f"the flood is over after {seconds:.0f} s and some {datagrams} datagrams"
         case core.PeersChanged():
             return "what is known of the peers has changed"
+
+
+def narrate_status(is_connected: bool, peer_states: Iterable[str]) -> str:
+    """How the node is doing, in a line for `systemctl status`."""
+    server = "connected to the server" if is_connected else "the server does not answer"
+    counts = Counter(peer_states)
+    if not counts:
+        return f"{server}; no peers"
+    ways = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    return f"{server}; peers: {ways}"
+
+
+def describe_event(event: core.Event) -> dict[str, Any]:
+    """For programs: its name, and its fields as JSON takes them."""
+    described: dict[str, Any] = {"event": _snake_case(type(event).__name__)}
+    for key, value in asdict(event).items():
+        described[key] = str(getattr(event, key)) if isinstance(value, (tuple, list)) else value
+    return described
+
+
+def _snake_case(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")

@@ -20,6 +20,9 @@ from tunnel.core.events import (
     KeyReplaced,
     MappingMoved,
     MemberRevoked,
+    PathChanged,
+    PeerGone,
+    PeerIntroduced,
     PeersChanged,
     PingAnswered,
     RebindWanted,
@@ -39,7 +42,7 @@ from tunnel.drivers.ingress import Ingress
 from tunnel.drivers.key_rotation import KeyRotation
 from tunnel.drivers.ledger_file import LedgerFile
 from tunnel.drivers.loop import MachineLoop
-from tunnel.drivers.narration import narrate
+from tunnel.drivers.narration import describe_event, narrate, narrate_status
 from tunnel.drivers.network import LocalNetwork, local_network
 from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
@@ -68,6 +71,8 @@ SAVE_PEERS_AFTER = 2.0
 SAVE_AGAIN = 10.0
 """Seconds until what could not be written is tried again."""
 MAX_EVENTS = 1000
+STATUS_EVENTS = (ServerRegistered, ServerLost, PeerIntroduced, PeerGone, PathChanged)
+"""After these `systemctl status` says something else."""
 
 
 class NodeDriver:
@@ -218,6 +223,7 @@ class NodeDriver:
         on_ready()
         self._read_network()
         self.locate_server()
+        systemd.obey_reload(self._reload)
         systemd.ready("looking for the server")
         if self._config.port_mapping:
             self._greenlets.append(gevent.spawn(self._map_port))
@@ -350,6 +356,11 @@ class NodeDriver:
         else:
             self.command(partial(self.node.routes_changed, network.routes))
 
+    def _reload(self) -> None:
+        log.info("told to reload: looking at the network and for the server anew")
+        self._read_network(must_refresh=True)
+        self.locate_server()
+
     def _tell_network(self) -> None:
         addresses, routes = self._network
         port = self._socket.port
@@ -396,25 +407,25 @@ class NodeDriver:
             self._record(event)
 
     def _record(self, event: CoreEvent) -> None:
-        name = _snake_case(type(event).__name__)
-        entry: dict[str, Any] = {"time": round(clock.wall_clock(), 3), "event": name}
-        for key, value in asdict(event).items():
-            entry[key] = str(getattr(event, key)) if isinstance(value, (tuple, list)) else value
-        self.history.append(entry)
+        self.history.append({"time": round(clock.wall_clock(), 3), **describe_event(event)})
         is_end = isinstance(event, MemberRevoked) and event.is_own
         log.log(logging.ERROR if is_end else logging.INFO, "%s", narrate(event))
-        if isinstance(event, ServerRegistered):
-            systemd.status(narrate(event))
-        elif isinstance(event, MemberRevoked):
+        if isinstance(event, STATUS_EVENTS):
+            self._tell_systemd()
+        if isinstance(event, MemberRevoked):
             self._keep_revocations()
             if event.is_own:
                 self._fall_silent()
         elif isinstance(event, MappingMoved) and self._port_mapping is not None:
             self._port_mapping.check()
         elif isinstance(event, ServerLost):
-            systemd.status("the server does not answer")
             self.locate_server()
         self._announce_change()
+
+    def _tell_systemd(self) -> None:
+        now = clock.now()
+        states = [peer.state(now) for peer in self.node.peers]
+        systemd.status(narrate_status(self.node.registration.is_connected, states))
 
     def _announce_change(self) -> None:
         self._changed.set()
@@ -482,7 +493,3 @@ class NodeDriver:
 
     def _pack_peers(self) -> dict[str, Any]:
         return pack_peers(self.node.peers) | {"listen_port": self._socket.port}
-
-
-def _snake_case(name: str) -> str:
-    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")

@@ -99,6 +99,7 @@ class ServerDriver:
         ports = ", ".join(str(socket.port) for socket in self._sockets)
         serving = f"UDP {ports}{self._stream_sockets.describe()}"
         print(f"ready: rendezvous server on {serving}", file=sys.stderr, flush=True)
+        systemd.obey_reload(self._reload)
         systemd.ready(f"serving on {serving}")
         keeping = gevent.spawn(self._keep_relay_use)
         try:
@@ -136,6 +137,10 @@ class ServerDriver:
             if not self._cannot_write:
                 log.warning("what networks have had relayed is not kept: %s", error)
             self._cannot_write = True
+
+    def _reload(self) -> None:
+        if self._stream_sockets.tls is not None:
+            self._stream_sockets.tls.context()  # Also reads what has been replaced.
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Iterator[dict[str, Any]]:
         if request.get("command") == "page":

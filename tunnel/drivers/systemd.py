@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import time
+from collections.abc import Callable
+
+import gevent
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +20,24 @@ log = logging.getLogger(__name__)
 def ready(status: str = "") -> bool:
     """The service serves: ends `systemctl start` of a Type=notify unit."""
     return _notify("READY=1", *([f"STATUS={_one_line(status)}"] if status else []))
+
+
+def obey_reload(reload: Callable[[], None]) -> None:
+    """`systemctl reload` calls `reload`, in a greenlet. Started by hand SIGHUP keeps its meaning:
+    the terminal is gone."""
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return
+
+    def answer() -> None:
+        # The time is how systemd tells this reload from an earlier one (Type=notify-reload).
+        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        _notify("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
+        try:
+            reload()
+        finally:
+            ready()
+
+    gevent.signal_handler(signal.SIGHUP, answer)
 
 
 def stopping() -> bool:

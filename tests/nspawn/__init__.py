@@ -1,0 +1,1 @@
+"""punchtun under a real systemd, booted in containers."""
