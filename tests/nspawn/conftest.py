@@ -13,7 +13,11 @@ import pytest
 from tests.netns.cleanup import Cleanup, remove_stale
 
 from .container import Container, make_network, remove_stale_machines
-from .tree import build_wheel, debian, download_needed
+from .tree import ROOT, build_wheel, debian, download_needed
+
+INSTALL = ROOT / "scripts/install.sh"
+PIP = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
+"""pip's environment in a container."""
 
 
 class Machines(NamedTuple):
@@ -59,12 +63,8 @@ def installed(wheels: Path) -> Iterator[Path]:
     remove_stale()
     remove_stale_machines()
     with _boot(("vps",), [debian()], wheels) as (machine,):
-        machine.run("python3", "-m", "venv", "/opt/punchtun")
-        machine.run(
-            *("/opt/punchtun/bin/pip", "install", "--quiet", "--no-index"),
-            *("--find-links=/wheels", "punchtun"),
-        )
-        machine.run("ln", "-s", "/opt/punchtun/bin/punchtun", "/usr/local/bin/punchtun")
+        machine.put(INSTALL, "/root")
+        machine.run("sh", "/root/install.sh", "--from", "punchtun", env=PIP)
         machine.run("systemctl", "stop", "systemd-journald.socket", "systemd-journald")
         machine.close()
         yield machine.tree
