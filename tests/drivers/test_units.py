@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import tunnel
 from tunnel.drivers.units import NODE_UNITS, SERVER_UNITS, render_unit, why_unreachable
 
 
@@ -25,9 +26,8 @@ def test_the_command_is_where_it_was_installed(command: str, quoted: str) -> Non
 
 @pytest.mark.parametrize("name", [*SERVER_UNITS, *NODE_UNITS])
 def test_nothing_but_the_command_differs(name: str) -> None:
-    assert (
-        render_unit(name, "punchtun") == (Path(__file__).parents[2] / "systemd" / name).read_text()
-    )
+    shipped = (Path(tunnel.__file__).parent / "units" / name).read_text()
+    assert render_unit(name, "punchtun") == shipped
 
 
 @pytest.mark.parametrize("name", ["punchtun-server.service", "punchtun@.service"])

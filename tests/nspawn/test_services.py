@@ -76,6 +76,8 @@ def test_one_service_for_each_network(machines: Machines) -> None:
     vps, _ = machines
     vps.run("punchtun", "service", "install", "server")
     url = vps.run("punchtun", "server", "url", "--host", vps.address)
+    # As some hosters of containers have it.
+    vps.run("chmod", "600", "/dev/net/tun")
     for name, address in (("one", "10.81.0.1"), ("two", "10.82.0.1")):
         state = f"/var/lib/punchtun/{name}"
         assert state in vps.refused("punchtun", "service", "install", "node", name)
@@ -89,7 +91,7 @@ def test_one_service_for_each_network(machines: Machines) -> None:
     assert vps.run("systemctl", "is-active", "punchtun@two") == "active"
     assert vps.run("stat", "--format=%F %U", "/var/lib/punchtun/one") == "directory root"
     vps.run("punchtun", "service", "uninstall", "node", "two")
-    assert "/etc/systemd/system/punchtun@.service" not in traces(vps)
+    assert not any("punchtun@" in trace for trace in traces(vps))
     vps.refused("punchtun", "service", "install", "node", "server", code=2)
 
 

@@ -38,7 +38,9 @@ def debian() -> Path:
 
 
 def _bootstrap(suite: str, mirror: str, target: Path) -> None:
-    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}"]
+    # What it mounts is gone when it is killed, and it is gone when we are.
+    apart = ["setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "private"]
+    command = [*apart, "debootstrap", "--variant=minbase", f"--include={PACKAGES}"]
     # It does not know apt's settings by itself.
     proxy = _apt_setting("Acquire::http::Proxy")
     env = os.environ | ({"http_proxy": proxy} if proxy else {})

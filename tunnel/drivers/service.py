@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -20,6 +21,10 @@ from tunnel.wire.certificate import is_valid_name
 UNITS = Path("/etc/systemd/system")
 _VENDOR_UNITS = (Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
 _PRIVATE = Path("/var/lib/private/punchtun")
+_TUN = Path("/dev/net/tun")
+_OPEN_TUN = UNITS / "punchtun@.service.d/open-tun.conf"
+"""Where the device is root's alone, as in some containers. Elsewhere it is open to all: what can be
+done with it takes CAP_NET_ADMIN."""
 
 
 @dataclass
@@ -71,7 +76,8 @@ def install_node(name: str | None, actions: Actions) -> None:
                 f"move the node in {STATE} to {state}",
                 lambda: service_state.move_node(STATE, state),
             )
-    has_changed = _place_units(NODE_UNITS, actions)
+    has_changed = _open_tun(actions)
+    has_changed = _place_units(NODE_UNITS, actions, must_reload=has_changed) or has_changed
     _start([unit, f"punchtun-online@{instance}.service"], unit, has_changed, actions)
 
 
@@ -90,7 +96,7 @@ def uninstall_node(name: str | None, actions: Actions, *, purge: bool) -> None:
     _check_system(actions)
     _stop([f"punchtun@{instance}.service", f"punchtun-online@{instance}.service"], actions)
     if not _other_instances(instance):
-        _remove_units(NODE_UNITS, actions)
+        _remove_units([*NODE_UNITS, f"{_OPEN_TUN.parent.name}/{_OPEN_TUN.name}"], actions)
     _return_state(instance, STATE if name is None else STATE / instance, actions, purge=purge)
 
 
@@ -111,14 +117,23 @@ def _check_system(actions: Actions) -> None:
         raise OperatorError("services are root's to install: run it with sudo")
 
 
-def _place_units(names: Sequence[str], actions: Actions) -> bool:
+def _open_tun(actions: Actions) -> bool:
+    """Whether that had to be arranged for."""
+    if not _TUN.exists() or _TUN.stat().st_mode & 0o006 == 0o006 or _OPEN_TUN.exists():
+        return False
+    text = f"[Service]\nExecStartPre=+chmod 666 {_TUN}\n"
+    actions.take(f"write {_OPEN_TUN}", partial(_write, _OPEN_TUN, text))
+    return True
+
+
+def _place_units(names: Sequence[str], actions: Actions, *, must_reload: bool = False) -> bool:
     """Whether one of them was not there yet, as it is to be."""
     command = find_command()
     changed = [name for name in names if not _is_placed(name, render_unit(name, command))]
     for name in changed:
         text = render_unit(name, command)
         actions.take(f"write {UNITS / name}", partial(_write, UNITS / name, text))
-    if changed:
+    if changed or must_reload:
         actions.systemctl("daemon-reload")
     return bool(changed)
 
@@ -137,10 +152,18 @@ def _is_placed(name: str, text: str) -> bool:
 
 def _write(path: Path, text: str) -> None:
     try:
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         path.chmod(0o644)
     except OSError as error:
         raise OperatorError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+    if path.parent != UNITS:
+        with contextlib.suppress(OSError):  # There is something of others in it.
+            path.parent.rmdir()
 
 
 def _start(units: Sequence[str], main: str, has_changed: bool, actions: Actions) -> None:
@@ -169,7 +192,7 @@ def _stop(units: Sequence[str], actions: Actions) -> None:
 def _remove_units(names: Iterable[str], actions: Actions) -> None:
     there = [UNITS / name for name in names if (UNITS / name).exists()]
     for path in there:
-        actions.take(f"remove {path}", path.unlink)
+        actions.take(f"remove {path}", partial(_remove, path))
     if there:
         actions.systemctl("daemon-reload")
 
