@@ -54,6 +54,7 @@ class UpOptions(Confidential):
     gro: bool | None = None
     aegis: bool | None = None
     metrics: str | None = None
+    hosts: bool | None = None
 
     def completed_by(self, other: UpOptions) -> UpOptions:
         """These options, and where they are silent `other`'s."""
@@ -94,6 +95,7 @@ _KINDS: dict[str, type] = {
     "gso": bool,
     "gro": bool,
     "aegis": bool,
+    "hosts": bool,
 }
 """Options that are no text."""
 _KIND_WORDS = {int: "a whole number", bool: "true or false", str: "a string in quotes"}

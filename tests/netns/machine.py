@@ -50,6 +50,8 @@ class Machine:
         self._cleanup = cleanup
         ip_batch([f"netns add {self.namespace}"])
         write_sysctls(self.namespace, {**_SYSCTLS, **(sysctls or {})})
+        # What runs here must never write that of the real machine.
+        self.name_hosts({"localhost": ["127.0.0.1", "::1"]})
 
     def run(
         self,
@@ -112,12 +114,16 @@ class Machine:
         opened.bind((address, port))
         return opened
 
+    @property
+    def hosts_file(self) -> Path:
+        """What programs started here have as /etc/hosts."""
+        return ETC / self.namespace / "hosts"
+
     def name_hosts(self, names: Mapping[str, Sequence[str]]) -> None:
-        """Give programs started here from now on an /etc/hosts of their own: name → addresses."""
-        folder = ETC / self.namespace
-        folder.mkdir(parents=True, exist_ok=True)
+        """The whole content of that /etc/hosts: name → addresses."""
+        self.hosts_file.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"{address} {name}\n" for name, all_of in names.items() for address in all_of]
-        (folder / "hosts").write_text("".join(lines))
+        self.hosts_file.write_text("".join(lines))
 
     def count_private(self) -> PrivateCounter:
         """Begin to count what this machine sends to private IPv4 addresses and ULA."""

@@ -169,6 +169,8 @@ class Node:
             found += [f"{what}: {line}" for line in text.splitlines() if "punchtun" in line]
         found += [str(path) for path in self.state.glob("*.sock")]
         found += [str(path) for path in self.state.glob(".*.json.*")]
+        hosts = self.host.hosts_file.read_text()
+        found += [f"hosts: {line}" for line in hosts.splitlines() if str(self.state) in line]
         return found + [str(process) for process in self.processes if process.returncode is None]
 
 

@@ -52,6 +52,11 @@ state_dir = click.option(
     help="Where Prometheus finds metrics, at /metrics. [address: 127.0.0.1; default: nowhere]",
 )
 @click.option(
+    "--hosts/--no-hosts",
+    default=None,
+    help="Keep names of members, such as pi.punchtun, in /etc/hosts. [default: yes]",
+)
+@click.option(
     "--config", metavar="FILE", help="TOML file with these options; see docs/operations.md."
 )
 @state_dir
@@ -72,6 +77,7 @@ def up(
     no_gro: bool,
     no_aegis: bool,
     metrics: str | None,
+    hosts: bool | None,
     config: str | None,
     state_dir: str | None,
 ) -> None:
@@ -95,6 +101,7 @@ def up(
         gro=False if no_gro else None,
         aegis=False if no_aegis else None,
         metrics=metrics,
+        hosts=hosts,
     )
     options = typed if config is None else typed.completed_by(read_up_config(config))
     start_logging(as_json=options.log_format == "json", verbose=False)

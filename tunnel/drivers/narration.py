@@ -1,4 +1,5 @@
-"""Events as sentences, for the log. One line per change of state; no secret is in an event."""
+"""Events as sentences, for the log, and as objects, for programs. One line per change
+of state; no secret is in an event."""
 
 from __future__ import annotations
 
@@ -8,6 +9,21 @@ from dataclasses import asdict
 from typing import Any
 
 from tunnel.core import events as core
+
+
+def describe(event: core.Event, wall_time: float) -> dict[str, Any]:
+    """As `punchtun events --json` has it."""
+    entry: dict[str, Any] = {
+        "time": round(wall_time, 3),
+        "event": _snake_case(type(event).__name__),
+    }
+    for key, value in asdict(event).items():
+        entry[key] = str(getattr(event, key)) if isinstance(value, (tuple, list)) else value
+    return entry
+
+
+def _snake_case(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
 
 
 def narrate(event: core.Event) -> str:
@@ -108,15 +124,3 @@ def narrate_status(is_connected: bool, peer_states: Iterable[str]) -> str:
         return f"{server}; no peers"
     ways = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     return f"{server}; peers: {ways}"
-
-
-def describe_event(event: core.Event) -> dict[str, Any]:
-    """For programs: its name, and its fields as JSON takes them."""
-    described: dict[str, Any] = {"event": _snake_case(type(event).__name__)}
-    for key, value in asdict(event).items():
-        described[key] = str(getattr(event, key)) if isinstance(value, (tuple, list)) else value
-    return described
-
-
-def _snake_case(name: str) -> str:
-    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")

@@ -38,11 +38,13 @@ from tunnel.drivers import clock, systemd
 from tunnel.drivers.control import ControlServer
 from tunnel.drivers.egress import Egress
 from tunnel.drivers.files import StateDirectory
+from tunnel.drivers.hosts_file import HostsFile
 from tunnel.drivers.ingress import Ingress
 from tunnel.drivers.key_rotation import KeyRotation
 from tunnel.drivers.ledger_file import LedgerFile
 from tunnel.drivers.loop import MachineLoop
-from tunnel.drivers.narration import describe_event, narrate, narrate_status
+from tunnel.drivers.member_names import MemberNames
+from tunnel.drivers.narration import describe, narrate, narrate_status
 from tunnel.drivers.network import LocalNetwork, local_network
 from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
@@ -54,12 +56,13 @@ from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
 from tunnel.errors import OperatorError
 from tunnel.noise.keys import PublicKey
-from tunnel.state import PEERS_FILE, REVOCATIONS_FILE, pack_peers, pack_revocations
+from tunnel.state import PEERS_FILE, pack_peers
 from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.sieve import assemble, pack_program
 
 if TYPE_CHECKING:
-    from tunnel.drivers.port_mapping import PortMapping
+    from tunnel.drivers.revocations_file import RevocationsFile
+from tunnel.drivers.port_mapping import PortMapping
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +71,6 @@ SETTLE_NETWORK = 0.05
 """Seconds to let a burst of netlink messages end before addresses are read."""
 SUSPEND_CHECK = 1.0
 SAVE_PEERS_AFTER = 2.0
-SAVE_AGAIN = 10.0
-"""Seconds until what could not be written is tried again."""
 MAX_EVENTS = 1000
 STATUS_EVENTS = (ServerRegistered, ServerLost, PeerIntroduced, PeerGone, PathChanged)
 """After these `systemctl status` says something else."""
@@ -85,8 +86,10 @@ class NodeDriver:
         socket: UdpSocket,
         control_path: Path,
         offloads: Offloads,
+        hosts: HostsFile | None = None,
     ) -> None:
-        """`offloads`: as `socket` has been opened, and others will be."""
+        """`offloads`: as `socket` has been opened, and others will be. `hosts`: where names of
+        members are to stand."""
         self.node = Node(
             config,
             now=clock.now(),
@@ -101,6 +104,7 @@ class NodeDriver:
         self._changed = Event()
         self._config = config
         self._state = state
+        self._revocations_file = RevocationsFile(state, self.node.revocations)
         self._ledger_file = LedgerFile(state)
         self._tun = tun
         self._socket = socket
@@ -127,9 +131,9 @@ class NodeDriver:
         self._greenlets: list[Any] = []
         self._network = LocalNetwork()
         self._network_timer: Any = None
-        self._must_save_peers = self._must_save_revocations = False
+        self._must_save_peers = False
         self._rotation = KeyRotation(state, self.node, self.command)
-        self._saving: Any = None
+        self._names = MemberNames(hosts, config.certificate, self.node)
         self._keeping: Any = None
         self._locating: Any = None
 
@@ -193,9 +197,7 @@ class NodeDriver:
                 "new network"
             )
         # First of all it is safe here; a crash then delays it, and no more.
-        known = node.revocations
-        content = pack_revocations([*known, revocation], known.announced)
-        run_in_thread(self._state.write_json, REVOCATIONS_FILE, content)
+        self._revocations_file.save_with(revocation)
         self.command(partial(node.revoke, revocation))
         try:
             self.save_ledger()
@@ -221,6 +223,7 @@ class NodeDriver:
         self._loop.watch(self._watch.fileno(), self._netlink_readable)
         self._control.start()
         on_ready()
+        self._names.changed()
         self._read_network()
         self.locate_server()
         systemd.obey_reload(self._reload)
@@ -303,7 +306,8 @@ class NodeDriver:
         if self._port_mapping is not None:
             self._port_mapping.close()
         self._control.close()
-        for greenlet in [*self._greenlets, self._locating, self._saving, self._keeping]:
+        self._names.close()
+        for greenlet in [*self._greenlets, self._locating, self._keeping]:
             if greenlet is not None:
                 greenlet.kill()
         self._streams.close()
@@ -312,8 +316,7 @@ class NodeDriver:
             self._network_timer.stop()
         if self._must_save_peers:
             self._write_peers()
-        if self._must_save_revocations:
-            self._state.write_json(REVOCATIONS_FILE, self._pack_revocations())
+        self._revocations_file.close()
         self._watch.close()
         self._socket.close()
         self._second_socket.close()
@@ -389,6 +392,7 @@ class NodeDriver:
                 continue
             if isinstance(event, PeersChanged):
                 self._must_save_peers = True
+                self._names.changed()
                 continue
             if isinstance(event, PingAnswered):
                 self.answers[event.transaction] = event
@@ -407,13 +411,13 @@ class NodeDriver:
             self._record(event)
 
     def _record(self, event: CoreEvent) -> None:
-        self.history.append({"time": round(clock.wall_clock(), 3), **describe_event(event)})
+        self.history.append(describe(event, clock.wall_clock()))
         is_end = isinstance(event, MemberRevoked) and event.is_own
         log.log(logging.ERROR if is_end else logging.INFO, "%s", narrate(event))
         if isinstance(event, STATUS_EVENTS):
             self._tell_systemd()
         if isinstance(event, MemberRevoked):
-            self._keep_revocations()
+            self._revocations_file.save_soon()
             if event.is_own:
                 self._fall_silent()
         elif isinstance(event, MappingMoved) and self._port_mapping is not None:
@@ -447,31 +451,10 @@ class NodeDriver:
         except OperatorError as error:
             log.error("cannot give %s a new key: %s", name, error)  # It will ask again.
 
-    def _keep_revocations(self) -> None:
-        self._must_save_revocations = True
-        if self._saving is None or self._saving.ready():
-            self._saving = gevent.spawn(self._save_revocations)
-
-    def _pack_revocations(self) -> dict[str, Any]:
-        known = self.node.revocations
-        return pack_revocations(known, known.announced)
-
-    def _save_revocations(self) -> None:
-        while self._must_save_revocations:
-            count = len(self.node.revocations)
-            content = self._pack_revocations()
-            try:
-                run_in_thread(self._state.write_json, REVOCATIONS_FILE, content)
-            except OperatorError as error:
-                log.warning("%s", error)
-                gevent.sleep(SAVE_AGAIN)
-            else:
-                # There may be more by now.
-                self._must_save_revocations = len(self.node.revocations) > count
-
     def _fall_silent(self) -> None:
         """We are a member no more. The process stays, to say so when it is asked."""
         systemd.status("this machine has been revoked")
+        self._names.changed()
         if self._port_mapping is not None:
             gevent.spawn(self._port_mapping.close)
             self._port_mapping = None

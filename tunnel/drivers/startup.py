@@ -39,6 +39,7 @@ from tunnel.drivers.arguments import hide_arguments
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.join import join_network
 from tunnel.drivers.landlock import write_only_below
+from tunnel.drivers.member_names import open_hosts
 from tunnel.drivers.network import configure_interface, find_clash
 from tunnel.drivers.node import NodeDriver
 from tunnel.drivers.offloads import Offloads
@@ -127,6 +128,7 @@ def run_node(options: UpOptions, places: Places) -> None:
         socket = _open_socket(options.listen_port, remembered.get("listen_port"), offloads)
         metrics = open_metrics(metrics_at)
         _make_run_directory(places)
+        hosts = open_hosts(places.state, tun.name, is_wanted=options.hosts is not False)
         # Before joining, since a name that is looked up begins a thread. The capability is for the
         # interface's addresses, and the receive buffers of sockets opened later.
         settings = f"/proc/sys/net/ipv6/conf/{tun.name}"
@@ -162,7 +164,7 @@ def run_node(options: UpOptions, places: Places) -> None:
             version=tunnel.__version__,
         )
         warn_of_slow_ciphers((AEGIS_128L, CHACHA20_POLY1305))
-        driver = NodeDriver(config, ledger, directory, tun, socket, places.control, offloads)
+        driver = NodeDriver(config, ledger, directory, tun, socket, places.control, offloads, hosts)
         greeting = f"{state.certificate.name} is {state.certificate.addresses[0].ip}"
         with serving_metrics(metrics, driver):
             driver.run(stopped, lambda: _greet(f"{greeting} on interface {tun.name}"))
