@@ -59,13 +59,13 @@ LAYERS = {
         "core noise wire constants errors", PURE | words("difflib pathlib sys tomli tomllib")
     ),
     "state": layer("core noise wire errors", PURE),
-    "cli": layer("config drivers errors", PURE | words("click rich segno sys time pathlib")),
+    "cli": layer("config drivers errors", PURE | words("click os segno sys textwrap time pathlib")),
     "constants": layer("", ""),
     "errors": layer("", ""),
     "__main__": layer("cli", ""),
     "__init__": layer("", ""),
 }
-_OWNED = {"nacl": "noise", "click": "cli", "rich": "cli"}
+_OWNED = {"nacl": "noise", "click": "cli"}
 """Packages with one home, also where all else is allowed."""
 _FORESEEABLE = words("random uuid numpy.random")
 """Not even drivers draw from these. What is random comes from os.urandom (`clock.random_bytes`), so

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tunnel.cli.node import format_revoked
-from tunnel.cli.query import format_status
+from tunnel.cli.status_view import format_status
 
 
 @pytest.mark.parametrize(

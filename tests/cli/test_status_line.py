@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tunnel.cli.query import format_flood, format_nat
+from tunnel.cli.status_view import format_flood, format_nat
 
 UNKNOWN: dict[str, Any] = {
     "mapping": None,

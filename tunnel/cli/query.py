@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -24,15 +23,31 @@ def _ask(state_dir: str | None, body: dict[str, Any], timeout: float | None = 5.
 
 @click.command()
 @as_json_option
-@click.option("--watch", is_flag=True, help="Repeat every second until interrupted.")
+@click.option("--watch", is_flag=True, help="Go on until interrupted.")
 @state_dir
 def status(as_json: bool, watch: bool, state_dir: str | None) -> None:
-    """This node, its server, its NAT and its peers."""
+    """This node, its server, its NAT and its peers.
+
+    With --watch a terminal shows it anew every second, with what round trips and traffic did in
+    the last ones; a pipe gets it again whenever something has changed; --json, every second.
+    """
+    from tunnel.cli.status_view import format_status
+    from tunnel.cli.terminal import read_height, read_terminal
+    from tunnel.cli.watch import watch_status
+
+    def ask() -> dict[str, Any]:
+        answer: dict[str, Any] = next(_ask(state_dir, {"command": "status"}))
+        return answer
+
+    terminal = read_terminal()
+    if watch and not as_json:
+        try:
+            watch_status(ask, terminal, height=read_height())
+        except KeyboardInterrupt:
+            return
     while True:
-        answer = next(_ask(state_dir, {"command": "status"}))
-        if watch and not as_json:
-            click.clear()
-        click.echo(json.dumps(answer) if as_json else format_status(answer))
+        answer = ask()
+        click.echo(json.dumps(answer) if as_json else format_status(answer, terminal))
         if not watch:
             return
         time.sleep(1.0)
@@ -43,11 +58,14 @@ def status(as_json: bool, watch: bool, state_dir: str | None) -> None:
 @state_dir
 def peers(as_json: bool, state_dir: str | None) -> None:
     """The peers, a line each."""
+    from tunnel.cli.peer_table import format_peers
+    from tunnel.cli.terminal import read_terminal
+
     answer = next(_ask(state_dir, {"command": "status"}))
     if as_json:
         click.echo(json.dumps({"peers": answer["peers"]}))
     else:
-        click.echo(format_peers(answer["peers"]))
+        click.echo(format_peers(answer["peers"], read_terminal()))
 
 
 @click.command()
@@ -100,99 +118,6 @@ def events(peer: str | None, follow: bool, as_json: bool, state_dir: str | None)
         click.echo(json.dumps(event) if as_json else format_event(event))
 
 
-def format_status(status: dict[str, Any]) -> str:
-    node, server, nat = status["node"], status["server"], status["nat"]
-    rtt = "" if server["rtt_ms"] is None else f", {server['rtt_ms']:.1f} ms"
-    revoked = "this machine has been REVOKED: it is a member of its network no more"
-    lines = [revoked] if node["is_revoked"] else []
-    lines += [
-        f"{node['name']}  {', '.join(node['addresses'])}  on {node['interface']}",
-        f"network {status['network']['id']}  {status['network']['cidr']}",
-        f"server {server['url']}  {server['state']}{rtt}",
-        *format_refusals(server),
-        format_nat(nat),
-        *format_flood(node["flood"]),
-        "",
-        format_peers(status["peers"]),
-    ]
-    for peer in status["peers"]:
-        why = peer["why_not_direct"]
-        if why is not None and peer["state"] == "relayed":
-            lines.append(f"{peer['name']} is relayed: {why['reason']} ({why['evidence']})")
-            lines.append(f"  to do: {why['fix']}")
-    return "\n".join(lines)
-
-
-def format_refusals(server: dict[str, Any]) -> list[str]:
-    """What the server does not do for us, and the cure."""
-    lines = []
-    for refusal in (server["refusal"], server["relay_refusal"]):
-        if refusal is not None:
-            until = refusal["until"]
-            when = (
-                ""
-                if until is None
-                else f" until {time.strftime('%Y-%m-%d %H:%M', time.localtime(until))}"
-            )
-            lines += [f"refused{when}: {refusal['reason']}", f"  to do: {refusal['fix']}"]
-    return lines
-
-
-def format_flood(flood: dict[str, Any] | None) -> list[str]:
-    """A line while strangers send too much, else none."""
-    if flood is None:
-        return []
-    rate, share = flood["datagrams_per_s"], flood["read_share"]
-    since = f"flooded by strangers for {flood['since_s']:.0f} s"
-    return [f"{since}, with some {rate} datagrams a second, of which {share:.2%} are read"]
-
-
-def format_nat(nat: dict[str, Any]) -> str:
-    """What our NAT does, in a line."""
-    words = {
-        "mapping": nat["mapping"] or "not known yet",
-        "filtering": nat["filtering"] or "not known yet",
-    }
-    if nat["present"] is False:
-        return f"no NAT; filtering {words['filtering']}"
-    line = f"NAT mapping {words['mapping']}, filtering {words['filtering']}"
-    if nat["hairpin"] is not None:
-        line += ", hairpins" if nat["hairpin"] else ", does not hairpin"
-    if any("carrier-grade" in sentence for sentence in nat["evidence"]):
-        line += "; behind a carrier's NAT, too"
-    return line
-
-
-def format_peers(peers: list[dict[str, Any]]) -> str:
-    if not peers:
-        return "no peers yet"
-    rows = [("PEER", "ADDRESS", "STATE", "VIA", "RTT", "SENT", "RECEIVED")]
-    for peer in peers:
-        path = peer["path"] or {}
-        rtt = path.get("rtt_ms")
-        rows.append(
-            (
-                peer["name"],
-                peer["addresses"][0] if peer["addresses"] else "",
-                peer["state"],
-                path.get("remote") or "",
-                "" if rtt is None else f"{rtt:.1f} ms",
-                format_bytes(peer["tx_bytes"]),
-                format_bytes(peer["rx_bytes"]),
-            )
-        )
-    return format_table(rows)
-
-
-def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns below each other."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
 def format_ping(answer: dict[str, Any]) -> str:
     if answer["rtt_ms"] is None:
         return f"no answer from {answer['peer']} ({answer['state']})"
@@ -207,12 +132,3 @@ def format_event(event: dict[str, Any]) -> str:
         f"{key}={value}" for key, value in event.items() if key not in ("time", "event")
     )
     return f"{at}{fraction}  {event['event'].replace('_', ' ')}  {details}"
-
-
-def format_bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
