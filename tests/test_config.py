@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 from tests.core.ends import URL, WALL, Network, key, seeded
 from tunnel.config import (
     RelayOptions,
-    UpOptions,
     read_join_string,
     read_listen,
     read_server_url,
     read_size,
-    read_up_config,
 )
 from tunnel.core.configuration import KnownPeer
 from tunnel.core.indices import IndexTable
@@ -421,56 +419,6 @@ def test_listen(text: str, listen: tuple[str | None, int] | None) -> None:
     else:
         with pytest.raises(UsageError, match=r"^--listen"):
             read_listen(text)
-
-
-def test_up_config(tmp_path: Any) -> None:
-    file = tmp_path / "home.toml"
-    file.write_text(
-        'name = "pi"\nmtu = 1400\nport_mapping = false\nport_guessing = false\ngro = false\n'
-    )
-    options = read_up_config(str(file))
-    assert (options.name, options.mtu) == ("pi", 1400)
-    assert (options.port_mapping, options.port_guessing) == (False, False)
-    assert (options.tun_offload, options.gro) == (None, False)
-
-
-def test_what_is_typed_wins_over_the_file(tmp_path: Any) -> None:
-    file = tmp_path / "home.toml"
-    file.write_text("port_mapping = true\n")
-    typed = UpOptions(port_mapping=False).completed_by(read_up_config(str(file)))
-    assert typed.port_mapping is False
-    file.write_text("port_mapping = false\n")
-    assert UpOptions().completed_by(read_up_config(str(file))).port_mapping is False
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("nmae = 'pi'", "unknown key 'nmae'; did you mean name?"),
-        ("zzz = 1", "unknown key 'zzz'; known are"),
-        ("mtu = 'large'", "mtu must be a whole number"),
-        ("mtu = true", "mtu must be a whole number"),
-        ("port_mapping = 'no'", "port_mapping must be true or false"),
-        ("port_mapping = 0", "port_mapping must be true or false"),
-        ("port_guessing = 'off'", "port_guessing must be true or false"),
-        ("aegis = 'no'", "aegis must be true or false"),
-        ("name = 7", "name must be a string"),
-        ("name", "this is no TOML"),
-        ("name = '\ud800'".encode("utf-8", "surrogatepass").decode("latin-1"), "no TOML"),
-    ],
-)
-def test_up_config_with_a_mistake(tmp_path: Any, text: str, message: str) -> None:
-    file = tmp_path / "home.toml"
-    file.write_text(text, encoding="latin-1")
-    with pytest.raises(UsageError) as caught:
-        read_up_config(str(file))
-    assert message in str(caught.value)
-    assert str(file) in str(caught.value)
-
-
-def test_up_config_that_is_not_there(tmp_path: Any) -> None:
-    with pytest.raises(UsageError, match="No such file"):
-        read_up_config(str(tmp_path / "none.toml"))
 
 
 def test_addresses_in_a_ledger_are_interfaces() -> None:

@@ -55,11 +55,12 @@ LAYERS = {
     "core": layer("wire noise constants errors", PURE - {"hashlib", "hmac", "json"}),
     "dataplane": layer("wire constants errors", "struct array mmap typing collections dataclasses"),
     "drivers": layer("wire noise core dataplane config state constants errors", None),
-    "config": layer(
-        "core noise wire constants errors", PURE | words("difflib pathlib sys tomli tomllib")
-    ),
+    "config": layer("core noise wire constants errors", PURE),
     "state": layer("core noise wire errors", PURE),
-    "cli": layer("config drivers errors", PURE | words("click os segno sys textwrap time pathlib")),
+    "cli": layer(
+        "config drivers errors",
+        PURE | words("click difflib os segno sys textwrap time pathlib tomli tomllib"),
+    ),
     "constants": layer("", ""),
     "errors": layer("", ""),
     "__main__": layer("cli", ""),

@@ -26,7 +26,9 @@ from tests.sim.nat import Nat
 from tests.sim.world import World
 from tests.spellings import Search
 from tunnel.cli import main
-from tunnel.config import UpOptions, read_up_config
+from tunnel.cli.config_file import read_settings
+from tunnel.cli.node import up
+from tunnel.config import UpOptions
 from tunnel.core.configuration import NodeConfig
 from tunnel.drivers.files import StateDirectory
 from tunnel.errors import UsageError
@@ -282,7 +284,7 @@ def test_no_complaint_about_a_configuration_quotes_it(tmp_path: Path, text: str)
     join = JoinString(bytes(32), b"invitation: 16 b", URL)
     (tmp_path / "up.toml").write_text(text.format(join=join.text, url=URL.text))
     with pytest.raises(UsageError) as error:
-        read_up_config(str(tmp_path / "up.toml"))
+        read_settings(tmp_path / "up.toml", up)
     complaint = "".join(traceback.format_exception(error.value))
     assert not Search([join.token, URL.access_token]).finds_any(complaint)
 

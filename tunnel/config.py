@@ -1,24 +1,20 @@
-"""What people type, as arguments or in a TOML file, becomes frozen dataclasses; or UsageError."""
+"""What people type becomes frozen dataclasses; or UsageError."""
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from tunnel.core.periods import Period
 from tunnel.core.relay_allowance import Quota
 from tunnel.errors import AuthenticationFailed, Malformed, UsageError
 from tunnel.noise.keys import PrivateKey, PublicKey
+from tunnel.wire.certificate import is_valid_name
 from tunnel.wire.confidential import Confidential
 from tunnel.wire.invitation import (
     DEFAULT_PORT,
@@ -29,13 +25,13 @@ from tunnel.wire.invitation import (
     parse_websocket_url,
 )
 
+MINIMUM_MTU = 576
 _SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @dataclass(frozen=True)
 class UpOptions(Confidential):
-    """What was typed after ``punchtun up``, or stands in its configuration file under the same
-    names with underscores. None: not given."""
+    """What was typed after ``punchtun up``, or stands in its file. None: not given."""
 
     join: str | None = field(default=None, repr=False)
     server: str | None = field(default=None, repr=False)
@@ -56,49 +52,81 @@ class UpOptions(Confidential):
     metrics: str | None = None
     hosts: bool | None = None
 
-    def completed_by(self, other: UpOptions) -> UpOptions:
-        """These options, and where they are silent `other`'s."""
-        return UpOptions(
-            **{
-                each.name: getattr(other if getattr(self, each.name) is None else self, each.name)
-                for each in fields(self)
-            }
-        )
+
+def up_faults(options: UpOptions) -> list[UsageError]:
+    """All that is wrong with them, as far as that can be told without the machine."""
+    checks: dict[str, Callable[[Any], object]] = {
+        "mtu": read_mtu,
+        "name": read_name,
+        "ip": read_tunnel_address,
+        "join": read_join_string,
+        "server": read_server_url,
+        "metrics": read_web_listen,
+    }
+    given = ((check, getattr(options, name)) for name, check in checks.items())
+    return _faults([partial(check, value) for check, value in given if value is not None])
 
 
-def read_up_config(path: str) -> UpOptions:
-    """Raises UsageError: unreadable, no TOML, an unknown key (naming the nearest), a wrong type."""
+def server_faults(options: Mapping[str, Any]) -> list[UsageError]:
+    """As `up_faults`, of what is typed after ``punchtun server run``, by the names in files."""
+    http = [*options.get("http", ())]
+    relay = [options.get(f"relay_{name}") for name in ("rate", "quota", "pairs")]
+    tls = [options.get("tls_cert"), options.get("tls_key")]
+    has_http = bool(http or options.get("web"))
+    listens = [(name, options.get(name)) for name in ("web", "metrics")]
+    return _faults(
+        [
+            *(partial(read_listen, text) for text in options.get("listen", ())),
+            partial(read_tcp_options, options.get("tcp", ())),
+            *(partial(read_listen, text, "--http") for text in http),
+            partial(RelayOptions.read, options.get("relay", True), *relay),
+            partial(read_tls_options, *tls, has_http=has_http),
+            *(partial(read_web_listen, given, f"--{name}") for name, given in listens if given),
+        ]
+    )
+
+
+def _faults(checks: Iterable[Callable[[], object]]) -> list[UsageError]:
+    found = []
+    for check in checks:
+        try:
+            check()
+        except UsageError as error:
+            found.append(error)
+    return found
+
+
+def read_mtu(mtu: int) -> int:
+    """Of the interface. Raises UsageError."""
+    if not MINIMUM_MTU <= mtu <= 65000:
+        raise UsageError(f"--mtu {mtu}: use {MINIMUM_MTU} to 65000")
+    return mtu
+
+
+def read_name(name: str) -> str:
+    """Of a node. Raises UsageError."""
+    if not is_valid_name(name):
+        raise UsageError(f"--name {name}: use a-z, 0-9 and hyphens, at most 63 characters")
+    return name
+
+
+def read_tunnel_address(text: str) -> ipaddress.IPv4Interface:
+    """ADDRESS or ADDRESS/LENGTH. Raises UsageError."""
     try:
-        content = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from error
+        interface = ipaddress.IPv4Interface(text)
     except ValueError as error:
-        raise UsageError(f"--config {path}: this is no TOML: {error}") from error
-    known = {each.name: _KINDS.get(each.name, str) for each in fields(UpOptions)}
-    for key, value in content.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise UsageError(f"--config {path}: unknown key '{key}'; {hint}")
-        if type(value) is not known[key]:
-            raise UsageError(f"--config {path}: {key} must be {_KIND_WORDS[known[key]]}")
-    return UpOptions(**content)
-
-
-_KINDS: dict[str, type] = {
-    "mtu": int,
-    "listen_port": int,
-    "port_mapping": bool,
-    "port_guessing": bool,
-    "tun_offload": bool,
-    "uso": bool,
-    "gso": bool,
-    "gro": bool,
-    "aegis": bool,
-    "hosts": bool,
-}
-"""Options that are no text."""
-_KIND_WORDS = {int: "a whole number", bool: "true or false", str: "a string in quotes"}
+        raise UsageError(f"--ip {text}: write an IPv4 address, for example 10.99.0.1/24") from error
+    if "/" not in text:
+        interface = ipaddress.IPv4Interface((interface.ip, 24))
+    network = interface.network
+    if network.prefixlen > 30 or network.prefixlen < 8:
+        raise UsageError(f"--ip {text}: the prefix must leave room for others, /8 to /30")
+    if interface.ip in (network.network_address, network.broadcast_address):
+        raise UsageError(
+            f"--ip {text}: this is the {network}'s network or broadcast address; "
+            f"use {network.network_address + 1} or another in between"
+        )
+    return interface
 
 
 def read_server_url(text: str) -> ServerUrl:
@@ -237,3 +265,39 @@ def read_tls_options(
             "--tls-cert is for --http and --web: say where to listen, --http 443 for example"
         )
     return certificate, key
+
+
+def read_web_listen(text: str, what: str = "--metrics") -> tuple[str | None, int]:
+    """PORT or :PORT, which are on loopback; ADDRESS:PORT; *:PORT, on all addresses. Raises
+    UsageError."""
+    bracketed, _, port = text.rpartition(":")
+    host = bracketed.removeprefix("[").removesuffix("]")
+    try:
+        if bracketed not in (host, f"[{host}]") or (":" in host and bracketed == host):
+            raise ValueError(bracketed)
+        if host not in ("", "*"):
+            ipaddress.ip_address(host)
+        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+            raise ValueError(port)
+    except ValueError as error:
+        raise UsageError(
+            f"{what} {text}: write a port, for this machine alone, or ADDRESS:PORT"
+        ) from error
+    return (None if host == "*" else host or "127.0.0.1"), int(port)
+
+
+def read_page_url(typed: str | None, served_at: str) -> str:
+    """The URL of the server's page, without a fragment. `served_at`: as the server sees it. Raises
+    UsageError."""
+    text = served_at if typed is None else typed
+    try:
+        parts = urllib.parse.urlsplit(text)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or "#" in text or not text.isprintable() or " " in text:
+        raise UsageError(f"--url {text}: write where the page is, https://vps.example.org/ or so")
+    if typed is None and parts.hostname in ("0.0.0.0", "::"):
+        example = f"{parts.scheme}://vps.example.org:{parts.port}/"
+        raise UsageError(f"say by which address the page is reached: --url {example} or so")
+    return text if parts.path else f"{text}/"

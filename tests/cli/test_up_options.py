@@ -30,7 +30,7 @@ def test_switches(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, name: str) -> 
     for arguments, value in (
         ([], None),
         ([option], False),
-        (["--config", str(file)], True),
+        (["--config", str(file)], None),
         ([option, "--config", str(file)], False),
     ):
         options = options_of(monkeypatch, tmp_path, *arguments)

@@ -44,7 +44,10 @@ class Commands(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PUNCHTUN"},
+)
 @click.version_option(__version__, prog_name="punchtun")
 def main() -> None:
     """Reach machines behind NAT and CGNAT by a tunnel IP.
@@ -59,7 +62,7 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from tunnel.cli import doctor, network, node, query, server, service
+    from tunnel.cli import config, doctor, network, node, query, server, service
 
     main.add_command(server.server)
     for command in (node.up, node.down, node.invite, node.revoke, node.rotate_key):
@@ -70,6 +73,7 @@ def _add_commands() -> None:
     main.add_command(doctor.doctor)
     main.add_command(network.network)
     main.add_command(service.service)
+    main.add_command(config.config)
 
 
 _add_commands()

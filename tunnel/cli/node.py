@@ -10,17 +10,19 @@ from typing import Any
 
 import click
 
+from tunnel.cli.config_file import NodeConfigured
 from tunnel.cli.masking import mask
 from tunnel.errors import UsageError
 
 state_dir = click.option(
     "--state-dir",
     metavar="DIR",
+    envvar="PUNCHTUN_STATE_DIR",
     help="Keep everything here, the control socket too. [default: /var/lib/punchtun]",
 )
 
 
-@click.command()
+@click.command(cls=NodeConfigured)
 @click.argument("join", required=False)
 @click.option("--server", metavar="URL", help="The line that `punchtun server url` printed.")
 @click.option(
@@ -57,7 +59,9 @@ state_dir = click.option(
     help="Keep names of members, such as pi.punchtun, in /etc/hosts. [default: yes]",
 )
 @click.option(
-    "--config", metavar="FILE", help="TOML file with these options; see docs/operations.md."
+    "--config",
+    metavar="FILE",
+    help="TOML file with these options. [default: /etc/punchtun/node.toml, without --state-dir]",
 )
 @state_dir
 def up(
@@ -86,12 +90,12 @@ def up(
     JOIN is a join string, a file that holds one, or - for standard input. With --server and no
     JOIN the first call creates a network. Later plain `punchtun up` is enough.
     """
-    from tunnel.config import UpOptions, read_up_config
+    from tunnel.config import UpOptions
     from tunnel.drivers.log import start_logging
     from tunnel.drivers.places import node_places
     from tunnel.drivers.startup import run_node
 
-    typed = UpOptions(
+    options = UpOptions(
         *(_read_join(join), server, name, ip, interface, mtu, listen_port, log_format, state_dir),
         port_mapping=False if no_port_mapping else None,
         port_guessing=False if no_port_guessing else None,
@@ -103,7 +107,6 @@ def up(
         metrics=metrics,
         hosts=hosts,
     )
-    options = typed if config is None else typed.completed_by(read_up_config(config))
     start_logging(as_json=options.log_format == "json", verbose=False)
     run_node(options, node_places(options.state_dir))
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from tunnel.cli.query import format_bytes, format_table
+from tunnel.cli.config_file import ServerConfigured
+from tunnel.cli.peer_table import format_bytes
 from tunnel.errors import NotRunning
 
 state_dir = click.option(
-    "--state-dir", metavar="DIR", help="Keep everything here. [default: /var/lib/punchtun/server]"
+    "--state-dir",
+    metavar="DIR",
+    envvar="PUNCHTUN_SERVER_STATE_DIR",
+    help="Keep everything here. [default: /var/lib/punchtun/server]",
 )
 
 
@@ -20,7 +25,7 @@ def server() -> None:
     """The rendezvous server, for a machine that everyone can reach."""
 
 
-@server.command()
+@server.command(cls=ServerConfigured)
 @click.option(
     "--listen",
     metavar="ADDRESS:PORT",
@@ -77,6 +82,11 @@ def server() -> None:
     help="Where Prometheus finds metrics, at /metrics. [address: 127.0.0.1; default: nowhere]",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="TOML file with these options. [default: /etc/punchtun/server.toml, without --state-dir]",
+)
 @state_dir
 def run(
     listen: tuple[str, ...],
@@ -91,14 +101,20 @@ def run(
     web: str | None,
     metrics: str | None,
     log_format: str,
+    config: str | None,
     state_dir: str | None,
 ) -> None:
     """Serve until stopped. Says `ready` on stderr when it does."""
-    from tunnel.config import RelayOptions, read_listen, read_tcp_options, read_tls_options
+    from tunnel.config import (
+        RelayOptions,
+        read_listen,
+        read_tcp_options,
+        read_tls_options,
+        read_web_listen,
+    )
     from tunnel.drivers.log import start_logging
     from tunnel.drivers.places import server_places
     from tunnel.drivers.startup import run_server
-    from tunnel.drivers.web_options import read_web_listen
 
     start_logging(as_json=log_format == "json", verbose=False)
     addresses = [read_listen(text) for text in listen]
@@ -152,7 +168,7 @@ def url(host: str, tcp: int | None, websocket: str | None, state_dir: str | None
 def page(url: str | None, state_dir: str | None) -> None:
     """Print the link to the running server's page (--web). From elsewhere it holds the page's
     token: keep it to yourself."""
-    from tunnel.drivers.web_options import read_page_url
+    from tunnel.config import read_page_url
 
     answer = _ask(state_dir, "page")
     if url is None and answer["is_loopback"]:
@@ -209,6 +225,15 @@ def format_status(status: dict[str, Any]) -> str:
         for reason, count in sorted(status[what].items()):
             lines.append(f"{what.removesuffix('s')}: {reason:40} {count}")
     return "\n".join(lines)
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns below each other."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def format_seconds(seconds: float) -> str:

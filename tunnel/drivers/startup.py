@@ -22,6 +22,9 @@ from tunnel.config import (
     UpOptions,
     read_join_string,
     read_server_url,
+    read_tunnel_address,
+    read_web_listen,
+    up_faults,
 )
 from tunnel.constants import TUNNEL_MTU
 from tunnel.core.configuration import NodeConfig, ServerConfig
@@ -54,7 +57,6 @@ from tunnel.drivers.server import (
 from tunnel.drivers.stream_listener import TlsFiles
 from tunnel.drivers.tun import TunDevice
 from tunnel.drivers.udp import UdpSocket
-from tunnel.drivers.web_options import read_web_listen
 from tunnel.drivers.web_serving import open_metrics, open_page, serving_metrics, serving_page
 from tunnel.errors import AuthenticationFailed, OperatorError, RevokedError, UsageError
 from tunnel.noise.frame_cipher import AEGIS_128L, CHACHA20_POLY1305, FrameCipher
@@ -86,8 +88,6 @@ from tunnel.wire.invitation import ServerUrl, encode_base64
 
 log = logging.getLogger(__name__)
 
-MINIMUM_MTU = 576
-
 
 def tell(sentence: str) -> None:
     """A line for the person at the terminal."""
@@ -98,18 +98,10 @@ def run_node(options: UpOptions, places: Places) -> None:
     """``punchtun up``. Raises OperatorError."""
     stay_out_of_dumps()
     hide_arguments()
-    if options.mtu is not None and not MINIMUM_MTU <= options.mtu <= 65000:
-        raise UsageError(f"--mtu {options.mtu}: use {MINIMUM_MTU} to 65000")
-    if options.name is not None and not is_valid_name(options.name):
-        raise UsageError(f"--name {options.name}: use a-z, 0-9 and hyphens, at most 63 characters")
     # What was mistyped is told without privileges, too.
-    if options.join is not None:
-        read_join_string(options.join)
-    if options.server is not None:
-        read_server_url(options.server)
-    if options.ip is not None:
-        _read_interface(options.ip)
-    metrics_at = None if options.metrics is None else read_web_listen(options.metrics, "--metrics")
+    if faults := up_faults(options):
+        raise faults[0]
+    metrics_at = None if options.metrics is None else read_web_listen(options.metrics)
     stopped = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stopped.set)
@@ -293,7 +285,7 @@ def _found(
         )
         address = ipaddress.IPv4Interface((prefix.network_address + 1, prefix.prefixlen))
     else:
-        address = _read_interface(options.ip)
+        address = read_tunnel_address(options.ip)
     static = PrivateKey.generate(clock.random_bytes)
     identity, certificate = found_network(
         signing_key=signing_key,
@@ -416,7 +408,7 @@ def _refuse_other_identity(options: UpOptions, certificate: Certificate) -> None
             f"--name {options.name}: this machine is called {certificate.name} in its network, "
             "and the name is part of its signed certificate; leave the option out"
         )
-    if options.ip is not None and _read_interface(options.ip).ip not in (
+    if options.ip is not None and read_tunnel_address(options.ip).ip not in (
         interface.ip for interface in certificate.addresses
     ):
         own = ", ".join(str(interface.ip) for interface in certificate.addresses)
@@ -435,24 +427,6 @@ def _refuse_clash(certificate: Certificate, tun: TunDevice) -> None:
                 f"{clash.interface}: remove that route, or create the network with another prefix "
                 "(--ip 10.99.0.1/24)"
             )
-
-
-def _read_interface(text: str) -> ipaddress.IPv4Interface:
-    try:
-        interface = ipaddress.IPv4Interface(text)
-    except ValueError as error:
-        raise UsageError(f"--ip {text}: write an IPv4 address, for example 10.99.0.1/24") from error
-    if "/" not in text:
-        interface = ipaddress.IPv4Interface((interface.ip, 24))
-    network = interface.network
-    if network.prefixlen > 30 or network.prefixlen < 8:
-        raise UsageError(f"--ip {text}: the prefix must leave room for others, /8 to /30")
-    if interface.ip in (network.network_address, network.broadcast_address):
-        raise UsageError(
-            f"--ip {text}: this is the {network}'s network or broadcast address; "
-            f"use {network.network_address + 1} or another in between"
-        )
-    return interface
 
 
 def _open_socket(asked: int | None, remembered: object, offloads: Offloads) -> UdpSocket:

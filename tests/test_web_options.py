@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunnel.drivers.web_options import read_page_url, read_web_listen
+from tunnel.config import read_page_url, read_web_listen
 from tunnel.errors import UsageError
 
 
