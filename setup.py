@@ -21,6 +21,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["tunnel", "tunnel.*"]),
     package_data={"tunnel": ["py.typed", "drivers/web_page.html", "units/*"]},
+    data_files=[("share/man/man1", ["docs/man/punchtun.1"])],
     install_requires=[
         "gevent>=24.2",
         "python-pytun>=2.4",

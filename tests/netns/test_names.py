@@ -43,6 +43,11 @@ def test_members_by_name(world: World, lab: Lab) -> None:
     other.host.run(["ping", "-6", "-c1", "attic.punchtun"])
     assert resolved(other, "printer.lan") == "192.168.1.9"
 
+    # Shells complete them.
+    words = f"punchtun ping --state-dir {one.state} p"
+    asked = {"_PUNCHTUN_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
+    assert one.host.run([one.program], env=asked).stdout.split(",")[-1].strip() == "pi"
+
     # A crash leaves the block, and the next start repairs it.
     other.kill()
     assert resolved(other, "attic.punchtun") == one.ip4

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tunnel.cli.completion import complete_peers
 from tunnel.cli.node import state_dir
 from tunnel.errors import UsageError
 
@@ -17,7 +18,7 @@ PLAIN_MARKS = {"ok": "[ok]", "note": "[note]", "problem": "[PROBLEM]"}
 
 
 @click.command()
-@click.argument("peer", required=False)
+@click.argument("peer", required=False, shell_complete=complete_peers)
 @click.option("--server", metavar="URL", help="Examine this server, as before the first `up`.")
 @click.option(
     "--drill", is_flag=True, help="Drop our own NAT mapping on purpose and tell how pairs recover."

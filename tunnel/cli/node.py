@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tunnel.cli.completion import complete_peers
 from tunnel.cli.config_file import NodeConfigured
 from tunnel.cli.masking import mask
 from tunnel.errors import UsageError
@@ -176,7 +177,7 @@ def invite(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_peers)
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 @state_dir
 def revoke(name: str, as_json: bool, state_dir: str | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tunnel.cli.completion import complete_peers
 from tunnel.cli.node import state_dir
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
@@ -69,7 +70,7 @@ def peers(as_json: bool, state_dir: str | None) -> None:
 
 
 @click.command()
-@click.argument("peer")
+@click.argument("peer", shell_complete=complete_peers)
 @click.option("-c", "--count", type=int, default=4, help="How many; 0: until interrupted.")
 @as_json_option
 @state_dir
@@ -93,7 +94,12 @@ def ping(peer: str, count: int, as_json: bool, state_dir: str | None) -> None:
 
 
 @click.command()
-@click.option("--peer", metavar="PEER", help="Wait for this peer. [default: for the server]")
+@click.option(
+    "--peer",
+    metavar="PEER",
+    shell_complete=complete_peers,
+    help="Wait for this peer. [default: for the server]",
+)
 @click.option("--direct", is_flag=True, help="Not only reachable, but without the relay.")
 @click.option("--timeout", type=float, default=60.0, help="Seconds. [default: 60]")
 @state_dir
@@ -107,7 +113,7 @@ def wait(peer: str | None, direct: bool, timeout: float, state_dir: str | None) 
 
 
 @click.command()
-@click.argument("peer", required=False)
+@click.argument("peer", required=False, shell_complete=complete_peers)
 @click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
 @as_json_option
 @state_dir

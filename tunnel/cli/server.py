@@ -81,7 +81,9 @@ def server() -> None:
     metavar="[ADDRESS:]PORT",
     help="Where Prometheus finds metrics, at /metrics. [address: 127.0.0.1; default: nowhere]",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", help="[default: text]"
+)
 @click.option(
     "--config",
     metavar="FILE",
