@@ -55,7 +55,7 @@ LAYERS = {
     "core": layer("wire noise constants errors", PURE - {"hashlib", "hmac", "json"}),
     "dataplane": layer("wire constants errors", "struct array mmap typing collections dataclasses"),
     "drivers": layer("wire noise core dataplane config state constants errors", None),
-    "config": layer("core noise wire constants errors", PURE),
+    "config": layer("core noise wire constants errors", PURE | words("urllib.parse")),
     "state": layer("core noise wire errors", PURE),
     "cli": layer(
         "config drivers errors",
