@@ -41,12 +41,12 @@ def test_nobody_else_sees_prefixes(stderr, stream: str | None, monkeypatch) -> N
     monkeypatch.delenv("JOURNAL_STREAM")
     if stream is not None:
         monkeypatch.setenv("JOURNAL_STREAM", stream)
-    assert journal.error_prefix() == ""
+    assert journal.prefix(logging.ERROR) == ""
 
 
 def test_stderr_may_be_no_file(stderr, monkeypatch: pytest.MonkeyPatch) -> None:
     stderr.close()
-    assert journal.error_prefix() == ""
+    assert journal.prefix(logging.ERROR) == ""
 
 
 def test_each_line_of_an_entry_has_its_prefix(stderr) -> None:

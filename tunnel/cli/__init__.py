@@ -22,9 +22,9 @@ class Commands(click.Group):
         try:
             return super().main(*args, **kwargs)
         except OperatorError as error:
-            from tunnel.drivers.journal import error_prefix
+            from tunnel.drivers.log import tell_error
 
-            click.echo(f"{error_prefix()}punchtun: {error}", err=True)
+            tell_error(str(error))
             sys.exit(error.exit_code)
         except BrokenPipeError:
             # Whoever read our output has enough of it, as in `punchtun events | head`.

@@ -25,8 +25,3 @@ def prefix(level: int) -> str:
     if (device, inode) != (str(facts.st_dev), str(facts.st_ino)):
         return ""
     return f"<{next((priority for least, priority in _PRIORITIES if level >= least), 7)}>"
-
-
-def error_prefix() -> str:
-    """The prefix of an error."""
-    return prefix(logging.ERROR)

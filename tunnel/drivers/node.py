@@ -411,9 +411,10 @@ class NodeDriver:
             self._record(event)
 
     def _record(self, event: CoreEvent) -> None:
-        self.history.append(describe(event, clock.wall_clock()))
+        self.history.append(entry := describe(event, clock.wall_clock()))
         is_end = isinstance(event, MemberRevoked) and event.is_own
-        log.log(logging.ERROR if is_end else logging.INFO, "%s", narrate(event))
+        level = logging.ERROR if is_end else logging.INFO
+        log.log(level, "%s", narrate(event), extra={"event": entry})
         if isinstance(event, STATUS_EVENTS):
             self._tell_systemd()
         if isinstance(event, MemberRevoked):

@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import signal
 import socket as system_socket
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from tunnel.drivers import clock, systemd
 from tunnel.drivers.control import ControlServer
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.load import read_load
+from tunnel.drivers.log import tell_ready
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.stream_listener import StreamListeners, TlsFiles, allow_many_descriptors, listen
 from tunnel.drivers.streams import Streams
@@ -98,7 +98,7 @@ class ServerDriver:
         self._control.start()
         ports = ", ".join(str(socket.port) for socket in self._sockets)
         serving = f"UDP {ports}{self._stream_sockets.describe()}"
-        print(f"ready: rendezvous server on {serving}", file=sys.stderr, flush=True)
+        tell_ready(f"rendezvous server on {serving}")
         systemd.obey_reload(self._reload)
         systemd.ready(f"serving on {serving}")
         keeping = gevent.spawn(self._keep_relay_use)

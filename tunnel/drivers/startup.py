@@ -42,6 +42,7 @@ from tunnel.drivers.arguments import hide_arguments
 from tunnel.drivers.files import StateDirectory
 from tunnel.drivers.join import join_network
 from tunnel.drivers.landlock import write_only_below
+from tunnel.drivers.log import tell
 from tunnel.drivers.member_names import open_hosts
 from tunnel.drivers.network import configure_interface, find_clash
 from tunnel.drivers.node import NodeDriver
@@ -87,11 +88,6 @@ from tunnel.wire.certificate import Certificate, is_valid_name
 from tunnel.wire.invitation import ServerUrl, encode_base64
 
 log = logging.getLogger(__name__)
-
-
-def tell(sentence: str) -> None:
-    """A line for the person at the terminal."""
-    print(f"punchtun: {sentence}", file=sys.stderr, flush=True)
 
 
 def run_node(options: UpOptions, places: Places) -> None:
