@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Runner:
         monkeypatch.setattr(
             f"{startup}.run_server", lambda *given, **named: self.taken.append((given, named))
         )
+        # What `--log-format` sets up is gone with the test.
+        monkeypatch.setattr(logging.getLogger("tunnel"), "handlers", [])
         monkeypatch.setattr(config_file.NodeConfigured, "default_file", folder / "node.toml")
         monkeypatch.setattr(config_file.ServerConfigured, "default_file", folder / "server.toml")
 
