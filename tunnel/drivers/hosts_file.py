@@ -42,15 +42,18 @@ class HostsFile:
     """The block of one node. `write` may be called from any thread; the lock is against others
     that run here as well."""
 
-    def __init__(self, state: Path, interface: str, path: Path = HOSTS) -> None:
-        """Raises OperatorError: it cannot be written."""
+    def __init__(
+        self, state: Path, interface: str, path: Path = HOSTS, opened: int | None = None
+    ) -> None:
+        """`opened`: a descriptor of the file that somebody else has opened for us; it is ours from
+        then on. Raises OperatorError: it cannot be written."""
         self._path = path
         owner = quote(str(state))
         self._begin = f"# punchtun begin {owner} ".encode()
         self._end = f"# punchtun end {owner}".encode()
         self._title = f"({interface}): names of members, while the node runs".encode()
         self._turn = threading.Lock()
-        self._file: int | None = self._open()
+        self._file: int | None = self._open() if opened is None else self._check(opened)
 
     def write(self, names: Mapping[str, Iterable[Any]]) -> None:
         """Name → addresses; without names no block is left. Blocks until the file has it, for a
@@ -86,9 +89,13 @@ class HostsFile:
             file = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise OperatorError(f"{self._path} cannot be written: {error.strerror}") from error
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        return self._check(file)
+
+    def _check(self, file: int) -> int:
+        may_write = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        if not (may_write and stat.S_ISREG(os.fstat(file).st_mode)):
             os.close(file)
-            raise OperatorError(f"{self._path} is no file")
+            raise OperatorError(f"{self._path} is no file, or not open for writing")
         return file
 
     def _follow(self) -> None:

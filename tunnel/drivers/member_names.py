@@ -11,6 +11,7 @@ import gevent
 from tunnel.core.names import name_members
 from tunnel.core.node import Node
 from tunnel.drivers.hosts_file import DOMAIN, HostsFile
+from tunnel.drivers.inherited import inherited_file
 from tunnel.drivers.threads import run_in_thread
 from tunnel.errors import OperatorError
 from tunnel.wire.certificate import Certificate
@@ -22,10 +23,11 @@ SETTLE = 0.1
 
 
 def open_hosts(state: Path, interface: str, *, is_wanted: bool) -> HostsFile | None:
-    """To be called while the file may be opened. None, said in a line of the log: it may not. Not
-    wanted, a block that a crash has left goes nevertheless."""
+    """To be called while the file may be opened, unless the service manager has, as "hosts". None,
+    said in a line of the log: it may not. Not wanted, a block that a crash has left goes
+    nevertheless."""
     try:
-        hosts = HostsFile(state, interface)
+        hosts = HostsFile(state, interface, opened=inherited_file("hosts"))
         if is_wanted:
             return hosts
         hosts.close()
