@@ -1,0 +1,100 @@
+"""Every command and option that the pages name exists; every example of a file is accepted."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tunnel.config import read_up_config
+
+from .commands import all_options, commands_in, complaint_about
+from .markdown import ROOT, Page, all_pages
+
+PAGES = {str(page.path.relative_to(ROOT)): page for page in all_pages()}
+del PAGES["CHANGELOG.md"]  # It may tell of what is no more.
+PROTOCOL = "docs/protocol/"
+"""There `punchtun v1 …` are bytes that are hashed."""
+
+OF_OTHERS = """
+    --against --binary --contender --coverage --jobs --json --keep --link --measure --minutes --plot
+    --queue --quick --rate --repeat --repetitions --replay --scenario --seconds --simulator
+    --device --dry-run --from --prefix --purge --remove --ipv6
+"""
+"""Options of benchmarks, of scripts and of other people's programs, in code spans."""
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if not name.startswith(PROTOCOL)])
+def test_every_command_exists(name: str) -> None:
+    commands = dict.fromkeys(commands_in(PAGES[name]))
+    complaints = {command: complaint_about(command) for command in commands}
+    assert {command: said for command, said in complaints.items() if said} == {}
+
+
+def test_the_commands_are_found() -> None:
+    found = set(commands_in(PAGES["README.md"]))
+    assert {
+        "server run",
+        "server url --host 203.0.113.10",
+        "up --server 'punchtun://203.0.113.10:12345/…'",
+        "up 'punchtun-join:…'",
+        "wait --peer pi --direct",
+    } <= found
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sever run",
+        "up --mut 1280",
+        "server run --listen",
+        "status pi",
+        "network exprot FILE",
+        "up 'punchtun-join:…",
+    ],
+)
+def test_what_does_not_exist_is_seen(command: str) -> None:
+    (found,) = commands_in(Page(f"see `sudo punchtun {command}`"))
+    assert found == command
+    assert complaint_about(found) is not None
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_option_exists(name: str) -> None:
+    known = {*all_options(), *OF_OTHERS.split()}
+    spans = " ".join(PAGES[name].spans)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", spans))
+    assert named - known == set()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_script_and_module_exists(name: str) -> None:
+    text = PAGES[name].text
+    scripts = set(re.findall(r"(?<![\w/])scripts/[\w.-]*\w", text))
+    assert [script for script in sorted(scripts) if not (ROOT / script).is_file()] == []
+    modules = {name.replace(".", "/") for name in re.findall(r"python -m ([\w.]+)", text)}
+    assert [m for m in sorted(modules) if not _is_module(ROOT / m)] == []
+
+
+def _is_module(path: Path) -> bool:
+    return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_options_of_scripts_exist(name: str) -> None:
+    lines = [line for block in PAGES[name].blocks for line in block.text.splitlines()]
+    for line in [*lines, *PAGES[name].spans]:
+        command = re.search(r"(scripts/[\w.-]*\w)((?: [\w=.-]+)*)", line.partition("#")[0])
+        for option in re.findall(r" (--[a-z-]+)", command[2] if command else ""):
+            assert command
+            assert f"{option})" in (ROOT / command[1]).read_text().replace(" | ", ")"), line
+
+
+def test_examples_of_the_configuration_file_are_accepted(tmp_path: Path) -> None:
+    blocks = [b for page in PAGES.values() for b in page.blocks if b.language == "toml"]
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(block.text)
+        read_up_config(str(path))
+    assert blocks
