@@ -60,7 +60,7 @@ def _disagreements(kind: str, values: dict[str, Any]) -> list[Any]:
 
     if kind == "server":
         return list(server_faults(values))
-    checked = {key: values.get(key) for key in ("server", "name", "ip", "mtu")}
+    checked = {key: values.get(key) for key in ("server", "name", "ip", "mtu", "metrics")}
     join = values.get("join")
     return list(up_faults(UpOptions(join=_join_string(join), **checked)))
 
