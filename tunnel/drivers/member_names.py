@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 SETTLE = 0.1
 """Seconds in which more members may come, to be written at once."""
+AGAIN = 60.0
+"""Seconds until what could not be written is tried again."""
 
 
 def open_hosts(state: Path, interface: str, *, is_wanted: bool) -> HostsFile | None:
@@ -75,6 +77,8 @@ class MemberNames:
                 run_in_thread(self._hosts.write, names)
             except OperatorError as error:
                 self._complain(error)
+                self._is_due = True
+                gevent.sleep(AGAIN)
 
     def _complain(self, error: OperatorError) -> None:
         """Once; there will be more of the same."""
