@@ -49,10 +49,19 @@ def complaint_about(command: str) -> str | None:
     return f"too many arguments: {left}" if left else None
 
 
-def all_options() -> set[str]:
-    """Of all commands."""
+def options_of(command: str) -> set[str]:
+    """Of the command that a line begins with; of all below it if it is a group."""
+    known: click.Command = main
+    for word in command.split():
+        if isinstance(known, click.Group):
+            known = known.commands[word]
+    return all_options(known)
+
+
+def all_options(top: click.Command = main) -> set[str]:
+    """Of a command and all below it."""
     found = {"--help", "--version"}
-    waiting: list[click.Command] = [main]
+    waiting = [top]
     while waiting:
         command = waiting.pop()
         if isinstance(command, click.Group):

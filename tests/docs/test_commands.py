@@ -11,7 +11,7 @@ from tunnel.cli.config_file import find_faults
 from tunnel.cli.node import up
 from tunnel.cli.server import run
 
-from .commands import all_options, commands_in, complaint_about
+from .commands import all_options, commands_in, complaint_about, options_of
 from .markdown import ROOT, Page, all_pages
 
 PAGES = {str(page.path.relative_to(ROOT)): page for page in all_pages()}
@@ -68,6 +68,27 @@ def test_every_option_exists(name: str) -> None:
     spans = " ".join(PAGES[name].spans)
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", spans))
     assert named - known == set()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_options_in_a_row_are_of_its_command(name: str) -> None:
+    """In README, where the first cell is a command, options beside it are its own; elsewhere those
+    of a table whose head says of which command."""
+    for table in PAGES[name].tables:
+        of_table = re.search(r"option of `([^`]+)`", table[0][0])
+        for row in table[1:]:
+            command = re.match(r"`(?:sudo )?punchtun ([a-z -]+?)(?= [^a-z]|`)", row[0])
+            for option in re.findall(r"`(--?[a-z][a-z-]*)", " ".join(row)):
+                if of_table and row[0].startswith(f"`{option}"):
+                    assert option in options_of(of_table[1]), row
+                elif command and name.startswith("README"):
+                    assert option in options_of(command[1]), row
+
+
+def test_the_options_of_a_command_are_known() -> None:
+    assert {"--watch", "--json"} <= options_of("status")
+    assert "--watch" not in options_of("ping pi")
+    assert "--passphrase-file" in options_of("network export FILE")
 
 
 @pytest.mark.parametrize("name", PAGES)
