@@ -1,4 +1,5 @@
-"""Every relative link in every page leads to a file that is there, and to an anchor in it."""
+"""Every relative link in every page leads to a file that is there, and to an anchor in it; rows of
+tables are as long as their head."""
 
 from __future__ import annotations
 
@@ -77,3 +78,9 @@ def test_a_dead_link_is_seen() -> None:
     text = "# One\n\n# One\n\n[a](#one) [b](#one-1) [c](#two) [d](docs/none.md) [e](LICENSE) "
     text += "`[f](not-a-link.md)` [![g](none.svg)](README.md#none)"
     assert dead_links(Page(text)) == ["#two", "docs/none.md", "README.md#none", "none.svg"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(name: str) -> None:
+    uneven = [row for t in PAGES[name].tables for row in t if len(row) != len(t[0])]
+    assert uneven == []
