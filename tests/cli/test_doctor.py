@@ -58,6 +58,7 @@ def test_a_pair_for_people() -> None:
         "  - heard",
         "",
         "to do: wait",
+        "more: x, in docs/troubleshooting.md",
     ]
     path = {"kind": "host", "remote": "192.0.2.1:5", "rtt_ms": 2.34, "since_s": 61.2}
     direct = PEER | {"state": "direct", "path": path, "why_not_direct": None}

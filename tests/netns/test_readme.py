@@ -1,5 +1,6 @@
 """README's set-up of three machines, typed word for word, its answers compared; then what is for
 every day. Addresses and secrets are those that the programs gave; nothing else is replaced.
+And its demo, and the examples of docs/contributing.md.
 
 Each machine has /var/lib and /run of its own, its own name, and a `sudo` (everybody is root here).
 The services of step 5 want systemd: tests/nspawn/test_services.py.
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -166,3 +168,30 @@ def check_every_day(reader: Reader) -> None:
     for command in commands:
         process = places.get(command, a).type("sudo " + command.replace("NAME", "phone"))
         assert process.wait(60) == 0, process.tail()
+
+
+def test_the_demo_ends_well_and_leaves_nothing() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "demo.py")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    assert said.count("✓") > 8, said
+    assert "✗" not in said
+    for promised in ("forget everything", "restarts", "server dies"):
+        assert promised in said
+    names = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert f"pt{process.pid}-" not in names
+
+
+def test_the_examples_of_the_lab_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = read_page(ROOT / "docs" / "contributing.md").blocks
+    first, second = (block.text for block in blocks if block.language == "python")
+    programs = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{programs}:/usr/sbin:/usr/bin:/sbin:/bin")
+    names = {"Lab": Lab, "folder": str(tmp_path / "server")}
+    exec(first, names)
+    assert names["carrier"]
+    with Lab() as lab:
+        names = {"lab": lab}
+        exec(second, names)
+        assert names["router"]

@@ -109,7 +109,8 @@ def format_pair(peer: dict[str, Any], evidence: list[str]) -> str:
         )
     lines = [f"{name} is {peer['state']}: {why['reason']}.", "", "evidence:"]
     lines += [f"  - {sentence}" for sentence in evidence]
-    return "\n".join([*lines, "", f"to do: {why['fix']}"])
+    lines += ["", f"to do: {why['fix']}", f"more: {why['code']}, in docs/troubleshooting.md"]
+    return "\n".join(lines)
 
 
 def _can_show(text: str) -> bool:
