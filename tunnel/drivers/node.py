@@ -50,6 +50,7 @@ from tunnel.drivers.network_watch import NetworkWatch
 from tunnel.drivers.node_control import NodeControl
 from tunnel.drivers.offloads import Offloads
 from tunnel.drivers.resolve import resolve
+from tunnel.drivers.revocations_file import RevocationsFile
 from tunnel.drivers.streams import Streams
 from tunnel.drivers.threads import run_in_thread
 from tunnel.drivers.tun import TunDevice
@@ -61,8 +62,7 @@ from tunnel.wire.endpoint import Endpoint
 from tunnel.wire.sieve import assemble, pack_program
 
 if TYPE_CHECKING:
-    from tunnel.drivers.revocations_file import RevocationsFile
-from tunnel.drivers.port_mapping import PortMapping
+    from tunnel.drivers.port_mapping import PortMapping
 
 log = logging.getLogger(__name__)
 
