@@ -92,6 +92,7 @@ def build_wheel(into: Path, version: str | None = None) -> Path:
     shutil.copytree(ROOT / "tunnel", source / "tunnel")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "docs/man", source / "docs/man")
     if version is not None:
         init = source / "tunnel/__init__.py"
         lines = init.read_text().splitlines(keepends=True)
