@@ -89,6 +89,10 @@ class Reader:
         if command.startswith("ssh "):
             self._greet(command, step.machine)
             return
+        if "ping " in command:
+            # People type more slowly than names of members are written.
+            hosts = self.terminals[step.machine].host.hosts_file
+            wait_until(lambda: command.split()[1] in hosts.read_text(), timeout=PATIENCE)
         process = self.terminals[step.machine].type(command)
         if not any(word in step.command for word in STAYS):
             assert process.wait(PATIENCE) == 0, process.tail()
