@@ -33,6 +33,7 @@ from tunnel.core.candidates import admit_candidates, is_public
 from tunnel.core.fresh_sockets import MAX_FRESH
 from tunnel.core.machine import FIRST_STREAM
 from tunnel.core.membership import join_key
+from tunnel.core.names import format_names, parse_names
 from tunnel.core.path import RELAYED
 from tunnel.core.reassembly import Reassembler
 from tunnel.core.revocations import Revocations, sign_revocation
@@ -204,6 +205,18 @@ def fuzz_web(data: bytes) -> None:
             assert b" 500 " not in answer[:20]
             if answer.endswith(told):
                 assert credentials or is_local or b"A" * 22 in data
+
+
+def fuzz_names(data: bytes) -> None:
+    """Any text gives names of ours only, at addresses of other machines, in the words in which it
+    was written."""
+    names, refused = parse_names(data)
+    lines = format_names(names).splitlines()
+    assert {*lines} <= {*data.split(b"\n")}
+    assert len(lines) + refused <= data.count(b"\n") + 1
+    for address in [each for named in names.values() for each in named]:
+        assert not address.is_loopback
+        assert not address.is_unspecified
 
 
 def fuzz_websocket_server(data: bytes) -> None:
@@ -848,6 +861,7 @@ def _valid(name: str) -> list[bytes]:
             b"GET /status.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
             b"HEAD / HTTP/1.1\r\nHost: [::1]:80\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
         ],
+        "names": [b"10.81.7.2 pi.punchtun\nfd00::1 attic.punchtun\n", b"127.0.0.1 pi.punchtun"],
         "websocket_server": [
             WEBSOCKET_REQUEST,
             b"GET / HTTP/1.1\r\n\r\n",
