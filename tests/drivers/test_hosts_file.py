@@ -6,10 +6,6 @@ import errno
 import fcntl
 import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.privileges import NOBODY
 from tunnel.drivers import hosts_file
 from tunnel.drivers.hosts_file import HostsFile, without_block
 from tunnel.errors import OperatorError
@@ -212,42 +207,10 @@ def test_a_shorter_file_has_whole_lines_before_it_is_cut(
     assert lines[1:] == ["10.81.7.2 pi.punchtun", str(END, "ascii")]
 
 
-def test_a_file_that_the_service_manager_has_opened() -> None:
-    """Descriptors from 3 on, in a process that may not open it by itself."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    path = folder / "hosts"
-    path.write_bytes(OTHERS.encode())
-    code = f"""
-import os, sys
-from pathlib import Path
-from tunnel.drivers import hosts_file
-from tunnel.drivers.hosts_file import HostsFile
-from tunnel.drivers.inherited import inherited_file
-os.setresuid({NOBODY}, {NOBODY}, {NOBODY}) if os.geteuid() == 0 else None
-names = {{"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "other:hosts"}}
-assert inherited_file("hosts", names | {{"LISTEN_PID": "1"}}) is None
-assert inherited_file("third", names) is None
-file = inherited_file("hosts", names)
-assert file == 4 and not os.get_inheritable(file), file
-hosts = HostsFile(Path({str(STATE)!r}), "punchtun0", Path({str(path)!r}), file)
-hosts.write({NAMES!r})
-os.write(1, os.pread(file, 9999, 0))
-hosts.close()
-"""
-    # So that they have these numbers.
-    argv = ["sh", "-c", f'exec "$@" 3</dev/null 4<>{path}', "sh", sys.executable, "-c", code]
-    run = subprocess.run(argv, capture_output=True)
-    assert (run.returncode, run.stderr) == (0, b"")
-    assert run.stdout.decode() == OTHERS + BLOCK
-    assert content(path) == OTHERS
-    shutil.rmtree(folder)
-
-
 def test_what_is_no_file_or_may_not_be_written_is_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, words in (
-        ("pipe", "is no file, or not open"),
+        ("pipe", "is no file"),
         ("none", "cannot be written: No such file"),
     ):
         with pytest.raises(OperatorError, match=words):

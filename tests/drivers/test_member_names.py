@@ -11,6 +11,7 @@ import pytest
 from tests.core.ends import Network, key
 from tunnel.drivers import member_names
 from tunnel.drivers.member_names import MemberNames, open_hosts
+from tunnel.drivers.names_file import CHANGED, NamesFile
 from tunnel.errors import OperatorError
 
 NETWORK = Network()
@@ -104,3 +105,10 @@ def test_a_file_that_cannot_be_had(
         assert open_hosts(tmp_path, "punchtun0", is_wanted=is_wanted) is None
     told = ["names such as pi.punchtun do not resolve here: it is read-only"]
     assert caplog.messages == (told if is_wanted else [])
+    # As systemd tells a service. Another one takes them.
+    environment = {"STATE_DIRECTORY": "/var/lib/punchtun/default"}
+    hosts = open_hosts(tmp_path, "punchtun0", is_wanted=is_wanted, environment=environment)
+    assert isinstance(hosts, NamesFile) == is_wanted
+    # What a run before has left goes.
+    assert (tmp_path / CHANGED).exists() == (not is_wanted)
+    assert len(caplog.messages) == is_wanted

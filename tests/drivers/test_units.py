@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import configparser
+import re
 from pathlib import Path
 
 import pytest
 
 import tunnel
+from tunnel.drivers.names_file import CHANGED
+from tunnel.drivers.places import STATE
 from tunnel.drivers.units import NODE_UNITS, SERVER_UNITS, render_unit, why_unreachable
 
 
@@ -36,10 +39,20 @@ def test_services_start_after_the_network_and_again_after_failures(name: str) ->
     unit.optionxform = str  # type: ignore[method-assign, assignment]
     unit.read_string(render_unit(name, "punchtun"))
     # After= alone pulls nothing in.
-    assert unit["Unit"]["Wants"] == unit["Unit"]["After"] == "network-online.target"
+    assert unit["Unit"]["After"] == "network-online.target"
+    assert "network-online.target" in unit["Unit"]["Wants"].split()
     assert unit["Service"]["Type"] == "notify"
     assert unit["Service"]["Restart"] == "on-failure"
     assert int(unit["Service"]["WatchdogSec"]) > 0
+
+
+def test_names_are_seen_to_while_a_node_runs_and_when_it_ends() -> None:
+    node, path = (
+        render_unit(name, "punchtun") for name in ("punchtun@.service", "punchtun-names@.path")
+    )
+    assert re.search("^Wants=.* punchtun-names@%i.path$", node, re.M)
+    assert "\nOnFailure=punchtun-names@%i.service\n" in node
+    assert f"\nPathExists={STATE}/%i/{CHANGED}\n" in path
 
 
 def test_what_a_service_does_not_see() -> None:

@@ -62,7 +62,17 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from tunnel.cli import completion, config, doctor, network, node, query, server, service
+    from tunnel.cli import (
+        completion,
+        config,
+        doctor,
+        names,
+        network,
+        node,
+        query,
+        server,
+        service,
+    )
 
     main.add_command(server.server)
     for command in (node.up, node.down, node.invite, node.revoke, node.rotate_key):
@@ -75,6 +85,7 @@ def _add_commands() -> None:
     main.add_command(service.service)
     main.add_command(config.config)
     main.add_command(completion.completion)
+    main.add_command(names.update_names)
 
 
 _add_commands()

@@ -55,6 +55,8 @@ def _leaves(
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
         assert command
+        if command.hidden:
+            continue
         below = click.Context(command, info_name=name, parent=ctx)
         if isinstance(command, click.Group):
             yield from _leaves(command, below)

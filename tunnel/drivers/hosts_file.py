@@ -22,15 +22,14 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
+from tunnel.core.names import Address, format_names
 from tunnel.errors import OperatorError
 
 HOSTS = Path("/etc/hosts")
-DOMAIN = "punchtun"
 _ENTRY = re.compile(rb"[0-9a-f.:]+ [a-z0-9-]+\.punchtun\s*")
 _CHUNK = 4096
 _LOCK_TRIES = 20
@@ -42,25 +41,19 @@ class HostsFile:
     """The block of one node. `write` may be called from any thread; the lock is against others
     that run here as well."""
 
-    def __init__(
-        self, state: Path, interface: str, path: Path = HOSTS, opened: int | None = None
-    ) -> None:
-        """`opened`: a descriptor of the file that somebody else has opened for us; it is ours from
-        then on. Raises OperatorError: it cannot be written."""
+    def __init__(self, state: Path, interface: str, path: Path = HOSTS) -> None:
+        """Raises OperatorError: it cannot be written."""
         self._path = path
         owner = quote(str(state))
         self._begin = f"# punchtun begin {owner} ".encode()
         self._end = f"# punchtun end {owner}".encode()
         self._title = f"({interface}): names of members, while the node runs".encode()
         self._turn = threading.Lock()
-        self._file: int | None = self._open() if opened is None else self._check(opened)
+        self._file: int | None = self._open()
 
-    def write(self, names: Mapping[str, Iterable[Any]]) -> None:
+    def write(self, names: Mapping[str, Sequence[Address]]) -> None:
         """Name → addresses; without names no block is left. Blocks until the file has it, for a
         second at most if another program holds it. Raises OperatorError."""
-        lines = [
-            f"{address} {name}.{DOMAIN}\n" for name, all_of in names.items() for address in all_of
-        ]
         with self._turn:
             if self._file is None:
                 return
@@ -68,7 +61,7 @@ class HostsFile:
                 self._follow()
                 self._lock()
                 try:
-                    self._replace("".join(lines).encode())
+                    self._replace(format_names(names))
                 finally:
                     fcntl.flock(self._file, fcntl.LOCK_UN)
             except OSError as error:
@@ -79,23 +72,28 @@ class HostsFile:
         try:
             self.write({})
         finally:
-            with self._turn:
-                if self._file is not None:
-                    os.close(self._file)
-                self._file = None
+            self.leave()
+
+    def leave(self) -> None:
+        """The block stays. Nothing is written any more."""
+        with self._turn:
+            if self._file is not None:
+                os.close(self._file)
+            self._file = None
+
+    def has_block(self) -> bool:
+        """Whether one is there, ours or of a run before."""
+        with self._turn:
+            return self._file is not None and self._begin in _read(self._file)
 
     def _open(self) -> int:
         try:
             file = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise OperatorError(f"{self._path} cannot be written: {error.strerror}") from error
-        return self._check(file)
-
-    def _check(self, file: int) -> int:
-        may_write = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-        if not (may_write and stat.S_ISREG(os.fstat(file).st_mode)):
+        if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
-            raise OperatorError(f"{self._path} is no file, or not open for writing")
+            raise OperatorError(f"{self._path} is no file")
         return file
 
     def _follow(self) -> None:

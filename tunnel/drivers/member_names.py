@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gevent
 
-from tunnel.core.names import name_members
+from tunnel.core.names import DOMAIN, name_members
 from tunnel.core.node import Node
-from tunnel.drivers.hosts_file import DOMAIN, HostsFile
-from tunnel.drivers.inherited import inherited_file
+from tunnel.drivers.hosts_file import HostsFile
+from tunnel.drivers.names_file import NamesFile
 from tunnel.drivers.threads import run_in_thread
 from tunnel.errors import OperatorError
 from tunnel.wire.certificate import Certificate
@@ -24,12 +26,25 @@ AGAIN = 60.0
 """Seconds until what could not be written is tried again."""
 
 
-def open_hosts(state: Path, interface: str, *, is_wanted: bool) -> HostsFile | None:
-    """To be called while the file may be opened, unless the service manager has, as "hosts". None,
-    said in a line of the log: it may not. Not wanted, a block that a crash has left goes
+def open_hosts(
+    state: Path,
+    interface: str,
+    *,
+    is_wanted: bool,
+    environment: Mapping[str, str] = os.environ,
+) -> HostsFile | NamesFile | None:
+    """To be called while the file may be opened. A service that may not leaves it to another. None,
+    said in a line of the log: neither is possible. Not wanted, a block that a crash has left goes
     nevertheless."""
     try:
-        hosts = HostsFile(state, interface, opened=inherited_file("hosts"))
+        hosts: HostsFile | NamesFile
+        try:
+            hosts = HostsFile(state, interface)
+        except OperatorError:
+            # systemd sets it for a unit with StateDirectory= (systemd.exec(5)).
+            if "STATE_DIRECTORY" not in environment:
+                raise
+            hosts = NamesFile(state)
         if is_wanted:
             return hosts
         hosts.close()
@@ -42,7 +57,7 @@ def open_hosts(state: Path, interface: str, *, is_wanted: bool) -> HostsFile | N
 class MemberNames:
     """Without a file it does nothing."""
 
-    def __init__(self, hosts: HostsFile | None, own: Certificate, node: Node) -> None:
+    def __init__(self, hosts: HostsFile | NamesFile | None, own: Certificate, node: Node) -> None:
         self._hosts = hosts
         self._own = own
         self._node = node

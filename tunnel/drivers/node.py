@@ -44,6 +44,7 @@ from tunnel.drivers.key_rotation import KeyRotation
 from tunnel.drivers.ledger_file import LedgerFile
 from tunnel.drivers.loop import MachineLoop
 from tunnel.drivers.member_names import MemberNames
+from tunnel.drivers.names_file import NamesFile
 from tunnel.drivers.narration import describe, narrate, narrate_status
 from tunnel.drivers.network import LocalNetwork, local_network
 from tunnel.drivers.network_watch import NetworkWatch
@@ -86,7 +87,7 @@ class NodeDriver:
         socket: UdpSocket,
         control_path: Path,
         offloads: Offloads,
-        hosts: HostsFile | None = None,
+        hosts: HostsFile | NamesFile | None = None,
     ) -> None:
         """`offloads`: as `socket` has been opened, and others will be. `hosts`: where names of
         members are to stand."""

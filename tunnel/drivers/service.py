@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from tunnel.drivers import service_state
+from tunnel.drivers.hosts_file import HOSTS, HostsFile
 from tunnel.drivers.places import DEFAULT_SERVICE, RUN, STATE
 from tunnel.drivers.units import NODE_UNITS, SERVER_UNITS, find_command, render_unit
 from tunnel.errors import OperatorError, UsageError
@@ -95,6 +96,7 @@ def uninstall_node(name: str | None, actions: Actions, *, purge: bool) -> None:
     instance = _check_name(name)
     _check_system(actions)
     _stop([f"punchtun@{instance}.service", f"punchtun-online@{instance}.service"], actions)
+    _remove_names(instance, actions)
     if not _other_instances(instance):
         _remove_units([*NODE_UNITS, f"{_OPEN_TUN.parent.name}/{_OPEN_TUN.name}"], actions)
     _return_state(instance, STATE if name is None else STATE / instance, actions, purge=purge)
@@ -187,6 +189,20 @@ def _stop(units: Sequence[str], actions: Actions) -> None:
             actions.systemctl("disable", "--now", unit)
         if _answers("is-failed", unit):
             actions.systemctl("reset-failed", unit)
+
+
+def _remove_names(instance: str, actions: Actions) -> None:
+    """What punchtun-names@.service would do in a moment, if it were not stopped."""
+    path, unit = (f"punchtun-names@{instance}.{kind}" for kind in ("path", "service"))
+    if _is_active(path):
+        actions.systemctl("stop", path, unit)
+    if _answers("is-failed", unit):
+        actions.systemctl("reset-failed", unit)
+    with contextlib.suppress(OperatorError):  # Nothing of ours is where we may not write.
+        hosts = HostsFile(STATE / instance, "")
+        if hosts.has_block():
+            actions.take(f"take the names of members out of {HOSTS}", hosts.close)
+        hosts.leave()
 
 
 def _remove_units(names: Iterable[str], actions: Actions) -> None:

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from tunnel.drivers.files import Occupied, StateDirectory
+from tunnel.drivers.names_file import remove_names_files
 from tunnel.drivers.places import CONTROL_SOCKET, RUN
 from tunnel.errors import OperatorError
 from tunnel.state import LEDGER_FILE, NODE_FILE, PEERS_FILE, REVOCATIONS_FILE, parse_node_state
@@ -68,6 +69,7 @@ def give_back(path: Path, private: Path) -> None:
         os.lchown(private, 0, 0)
         path.unlink()
         os.rename(private, path)
+        remove_names_files(path)
         with contextlib.suppress(OSError):
             private.parent.rmdir()  # not empty: there are others
     except OSError as error:

@@ -14,7 +14,13 @@ import tunnel
 from tunnel.errors import OperatorError
 
 SERVER_UNITS = ("punchtun-server.service",)
-NODE_UNITS = ("punchtun@.service", "punchtun-online@.service", "punchtun-online.target")
+NODE_UNITS = (
+    "punchtun@.service",
+    "punchtun-names@.path",
+    "punchtun-names@.service",
+    "punchtun-online@.service",
+    "punchtun-online.target",
+)
 
 _SHIPPED = Path(tunnel.__file__).parent / "units"
 _HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
