@@ -180,6 +180,28 @@ def test_what_the_service_is_told_by_its_node_is_not_believed(home: Container) -
     wait_until(lambda: hosts(home) == before, timeout=60, interval=0.2, what="true names")
 
 
+def test_a_change_while_the_service_runs(home: Container) -> None:
+    """It is not overlooked: the service is started once more."""
+    folder = f"/run/systemd/system/{NAMES}.d"
+    home.run("mkdir", "-p", folder)
+    change = "[Service]\nExecStartPost=touch /var/lib/punchtun/default/hosts-changed\n"
+    home.run("tee", f"{folder}/change.conf", stdin=change)
+    home.run("systemctl", "daemon-reload")
+    home.run("systemctl", "start", NAMES)
+    for _ in range(2):
+        before = home.show(NAMES, "InvocationID")
+        wait_until(
+            lambda before=before: home.show(NAMES, "InvocationID") != before,  # type: ignore[misc]
+            timeout=60,
+            interval=0.2,
+            what="another start",
+        )
+    home.run("rm", "-r", folder)
+    home.run("systemctl", "daemon-reload")
+    left = "/var/lib/private/punchtun/default/hosts"
+    wait_until(lambda: leftovers(home) == left, timeout=60, interval=0.2, what="rest")
+
+
 def test_the_service_may_do_little(home: Container) -> None:
     home.run("systemd-analyze", "security", "--no-pager", "--threshold=20", NAMES)
     print(home.run("systemd-analyze", "security", "--no-pager", NAMES).splitlines()[-1])
