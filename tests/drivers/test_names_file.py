@@ -32,6 +32,7 @@ MORE = NAMES | {"attic": [ipaddress.ip_address("fd00::1")]}
 @pytest.fixture(autouse=True)
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names_file, "PAUSE", 0.0)
+    monkeypatch.setattr(names_file, "GRACE", 0.0)
 
 
 @pytest.fixture
@@ -116,35 +117,46 @@ def test_names_of_a_dead_node_go(state: Path, hosts: Path) -> None:
     assert list(state.iterdir()) == []
 
 
-def test_a_change_in_the_meantime(
+def test_a_node_that_is_started_again_keeps_its_names(
     state: Path, hosts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = NamesFile(state)
     node.write(NAMES)
-    steps = iter([MORE, NAMES, NAMES])
-    monkeypatch.setattr(names_file.time, "sleep", lambda _: node.write(next(steps)))
     assert named(state, hosts) == format_names(NAMES)
-    assert next(steps, None) is None
-    assert not (state / CHANGED).exists()
-    node.close()
+    assert node._file is not None
+    os.close(node._file)
+    again = NamesFile(state)
+    seen = []
+
+    def start_again(seconds: float) -> None:
+        seen.append((seconds, format_names(NAMES) in hosts.read_bytes()))
+        again.write(MORE)
+
+    monkeypatch.setattr(names_file, "GRACE", 5.0)
+    monkeypatch.setattr(names_file.time, "sleep", start_again)
+    assert named(state, hosts) == format_names(MORE)
+    assert seen == [(5.0, True), (0.0, True)]
+    again.close()
 
 
-def test_a_node_that_changes_all_the_time_is_left(
+def test_a_change_in_the_meantime(
     state: Path, hosts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Is another process's: the mark is there again. However many there are, there is a pause."""
     node = NamesFile(state)
+    node.write(NAMES)
     slept = []
 
     def change(seconds: float) -> None:
         slept.append(seconds)
-        node.write(MORE if len(slept) % 2 else NAMES)
+        node.write(MORE)
 
-    node.write(NAMES)
     monkeypatch.setattr(names_file.time, "sleep", change)
-    update_hosts(state, hosts)
-    assert len(slept) == 5
-    # So there is another run.
+    assert named(state, hosts) == format_names(NAMES)
     assert (state / CHANGED).exists()
+    assert named(state, hosts) == format_names(MORE)
+    assert not (state / CHANGED).exists()
+    assert slept == [names_file.PAUSE] * 2
     node.close()
 
 

@@ -51,7 +51,7 @@ def test_names_are_seen_to_while_a_node_runs_and_when_it_ends() -> None:
         render_unit(name, "punchtun") for name in ("punchtun@.service", "punchtun-names@.path")
     )
     assert re.search("^Wants=.* punchtun-names@%i.path$", node, re.M)
-    assert "\nOnFailure=punchtun-names@%i.service\n" in node
+    assert f"\nExecStopPost=-touch {STATE}/%i/{CHANGED}\n" in node
     assert f"\nPathExists={STATE}/%i/{CHANGED}\n" in path
 
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,19 @@ class Container:
             os.kill(int(child), signal.SIGINT)
         return process.communicate(timeout=60)[0]
 
+    @contextlib.contextmanager
+    def drop_in(self, unit: str, *lines: str) -> Iterator[None]:
+        """With these lines in [Service], for what starts from now on."""
+        folder = f"/run/systemd/system/{unit}.d"
+        self.run("mkdir", "-p", folder)
+        self.run("tee", f"{folder}/test.conf", stdin="\n".join(["[Service]", *lines, ""]))
+        self.run("systemctl", "daemon-reload")
+        try:
+            yield
+        finally:
+            self.run("rm", "-r", folder)
+            self.run("systemctl", "daemon-reload")
+
     def show(self, unit: str, name: str) -> str:
         """A property of a unit."""
         return self.run("systemctl", "show", "--value", f"--property={name}", unit)
@@ -176,7 +189,9 @@ class Container:
     def _enter(self, env: Sequence[str]) -> list[str]:
         return [
             *("nsenter", "--target", str(self._init), "--all"),
-            *("env", "-i", f"PATH={_PATH}", "HOME=/root", "LANG=C.UTF-8", *env),
+            # As in a terminal, where Ctrl-C is heard: tests in the background ignore it.
+            *("env", "--default-signal=INT", "-i"),
+            *(f"PATH={_PATH}", "HOME=/root", "LANG=C.UTF-8", *env),
         ]
 
     def _find_init(self, after: int | None) -> int | None:
@@ -233,6 +248,6 @@ def remove_stale_machines() -> None:
     for group in [*Path("/sys/fs/cgroup").glob("pt*-*-*"), *_HYBRID.glob("pt*-*-*")]:
         match = re.match(r"pt(\d+)-", group.name)
         if match and not Path(f"/proc/{match[1]}").exists():
-            for folder, _, _ in os.walk(group, topdown=False):
+            for inner, _, _ in os.walk(group, topdown=False):
                 with contextlib.suppress(OSError):  # somebody is still in it
-                    os.rmdir(folder)
+                    os.rmdir(inner)

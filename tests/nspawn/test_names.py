@@ -14,6 +14,7 @@ from .test_life import NODE, SERVER, main_pid, wait_for_another
 
 pytestmark = pytest.mark.root
 
+STATE = "/var/lib/punchtun/default"
 HOSTS = "127.0.0.1\tlocalhost  # ours\n\n203.0.113.9 vps\n# the last one"
 PATH, NAMES = "punchtun-names@default.path", "punchtun-names@default.service"
 
@@ -22,8 +23,6 @@ PATH, NAMES = "punchtun-names@default.path", "punchtun-names@default.service"
 def home(connected: Machines) -> Iterator[Container]:
     """A member, with its names in a file that is as it was."""
     home = connected.home
-    # It is started more often here than it would be in a loop of failures.
-    home.run("systemctl", "reset-failed")
     home.run("systemctl", "stop", NODE)
     wait_until_gone(home)
     home.run("tee", "/etc/hosts", stdin=HOSTS)
@@ -45,7 +44,7 @@ def hosts(machine: Container) -> str:
 
 def wait_until_there(machine: Container) -> None:
     wait_until(lambda: resolves(machine), timeout=60, interval=0.2, what="names in /etc/hosts")
-    assert hosts(machine).startswith(HOSTS + "\n# punchtun begin /var/lib/punchtun/default ")
+    assert hosts(machine).startswith(f"{HOSTS}\n# punchtun begin {STATE} ")
 
 
 def wait_until_gone(machine: Container) -> None:
@@ -57,8 +56,25 @@ def wait_until_gone(machine: Container) -> None:
     )
 
 
+def processes(machine: Container) -> list[str]:
+    return machine.run("ps", "-e", "-o", "comm=").split()
+
+
 def leftovers(machine: Container) -> str:
     return machine.run("find", "/var/lib/private/punchtun", "/var/lib/punchtun", "-name", "*hosts*")
+
+
+def wait_until_quiet(machine: Container) -> None:
+    """Nothing changes any more, and it is not root that lives on."""
+    wait_until(
+        lambda: (
+            "hosts-changed" not in leftovers(machine)
+            and machine.show(NAMES, "ActiveState") == "inactive"
+        ),
+        timeout=60,
+        interval=0.2,
+        what="end of the names service",
+    )
 
 
 def test_members_have_names(connected: Machines, home: Container) -> None:
@@ -69,13 +85,7 @@ def test_members_have_names(connected: Machines, home: Container) -> None:
         assert {line.split()[0] for line in found.splitlines()} <= set(addresses)
     home.run("ping", "-c", "1", "-W", "5", "vps.punchtun")
     assert home.run("stat", "--format=%i %a %U", "/etc/hosts") == before
-    # It is not root that lives on.
-    wait_until(
-        lambda: home.show(NAMES, "ActiveState") == "inactive",
-        timeout=60,
-        interval=0.2,
-        what="end of the names service",
-    )
+    wait_until_quiet(home)
 
 
 def test_no_names_after_the_end(home: Container) -> None:
@@ -88,28 +98,42 @@ def test_no_names_after_the_end(home: Container) -> None:
 
 def test_names_after_a_crash(home: Container) -> None:
     before = main_pid(home, NODE)
+    wait_until_quiet(home)
     home.run("systemctl", "kill", "--signal=KILL", NODE)
     wait_for_another(home, NODE, before)
-    wait_until_there(home)
+    # Whoever looks meanwhile finds them still.
+    assert resolves(home)
+    wait_until_quiet(home)
+    assert resolves(home)
     # The last one.
-    folder = f"/run/systemd/system/{NODE}.d"
-    home.run("mkdir", "-p", folder)
-    home.run("tee", f"{folder}/once.conf", stdin="[Service]\nRestart=no\n")
-    home.run("systemctl", "daemon-reload")
-    home.run("systemctl", "kill", "--signal=KILL", NODE)
-    wait_until_gone(home)
-    assert hosts(home) == HOSTS + "\n"
-    home.run("rm", "-r", folder)
-    home.run("systemctl", "daemon-reload")
+    with home.drop_in(NODE, "Restart=no"):
+        home.run("systemctl", "kill", "--signal=KILL", NODE)
+        wait_until_gone(home)
+        assert hosts(home) == HOSTS + "\n"
     home.run("systemctl", "start", NODE)
     wait_until_there(home)
 
 
 def test_names_in_a_file_that_another_has_put_there(home: Container) -> None:
+    wait_until_quiet(home)
     home.run("sed", "-i", "/punchtun/d", "/etc/hosts")
     assert not resolves(home)
     home.run("systemctl", "restart", NODE)
     wait_until_there(home)
+
+
+@pytest.mark.parametrize("slow", ["sleep 5; {look}", "{look}; sleep 5"], ids=["before", "after"])
+def test_a_file_that_is_replaced_while_the_service_runs(home: Container, slow: str) -> None:
+    """It may not write the new one, which another process has to do."""
+    wait_until_quiet(home)
+    look = f"punchtun update-names --state-dir {STATE}"
+    with home.drop_in(NAMES, f"ExecStart=\nExecStart=sh -c '{slow.format(look=look)}'"):
+        home.run("systemctl", "start", "--no-block", NAMES)
+        wait_until(lambda: "sleep" in processes(home), timeout=60, interval=0.2, what="its pause")
+        home.run("sed", "-i", "/punchtun/d", "/etc/hosts")
+        home.run("systemctl", "restart", NODE)
+        wait_until_there(home)
+    wait_until_quiet(home)
 
 
 def test_names_after_a_reboot(home: Container) -> None:
@@ -118,17 +142,12 @@ def test_names_after_a_reboot(home: Container) -> None:
 
 
 def test_no_names_where_they_are_not_wanted(home: Container) -> None:
-    folder = f"/run/systemd/system/{NODE}.d"
-    home.run("mkdir", "-p", folder)
-    home.run("tee", f"{folder}/none.conf", stdin="[Service]\nEnvironment=PUNCHTUN_UP_HOSTS=no\n")
-    home.run("systemctl", "daemon-reload")
-    home.run("systemctl", "restart", NODE)
-    home.run("punchtun", "wait", "--peer", "vps")
-    wait_until_gone(home)
-    wait_until(lambda: leftovers(home) == "", timeout=60, interval=0.2, what="end of the files")
-    assert hosts(home) == HOSTS + "\n"
-    home.run("rm", "-r", folder)
-    home.run("systemctl", "daemon-reload")
+    with home.drop_in(NODE, "Environment=PUNCHTUN_UP_HOSTS=no"):
+        home.run("systemctl", "restart", NODE)
+        home.run("punchtun", "wait", "--peer", "vps")
+        wait_until_gone(home)
+        wait_until(lambda: leftovers(home) == "", timeout=60, interval=0.2, what="end of the files")
+        assert hosts(home) == HOSTS + "\n"
     home.run("systemctl", "restart", NODE)
     wait_until_there(home)
 
@@ -140,18 +159,13 @@ def test_each_node_has_a_block(connected: Machines, home: Container) -> None:
     by_hand = home.start("punchtun", "up", "--server", url, "--interface", "punchtun1", *options)
     home.wait_for("punchtun", "wait", "--state-dir", state)
     home.interrupt(by_hand)
-    folder = "/run/systemd/system/punchtun@two.service.d"
-    home.run("mkdir", "-p", folder)
-    text = "[Service]\nEnvironment=PUNCHTUN_UP_INTERFACE=punchtun1\n"
-    home.run("tee", f"{folder}/interface.conf", stdin=text)
-    home.run("punchtun", "service", "install", "node", "two")
-    wait_until(lambda: resolves(home, "second"), timeout=60, interval=0.2, what="the other block")
-    assert resolves(home)
-    home.run("punchtun", "service", "uninstall", "node", "two", "--purge")
-    assert not resolves(home, "second")
-    wait_until_there(home)
-    home.run("rm", "-r", folder)
-    home.run("systemctl", "daemon-reload")
+    with home.drop_in("punchtun@two.service", "Environment=PUNCHTUN_UP_INTERFACE=punchtun1"):
+        home.run("punchtun", "service", "install", "node", "two")
+        wait_until(lambda: resolves(home, "second"), timeout=60, interval=0.2, what="both blocks")
+        assert resolves(home)
+        home.run("punchtun", "service", "uninstall", "node", "two", "--purge")
+        assert not resolves(home, "second")
+        wait_until_there(home)
 
 
 def test_what_the_service_is_told_by_its_node_is_not_believed(home: Container) -> None:
@@ -182,24 +196,18 @@ def test_what_the_service_is_told_by_its_node_is_not_believed(home: Container) -
 
 def test_a_change_while_the_service_runs(home: Container) -> None:
     """It is not overlooked: the service is started once more."""
-    folder = f"/run/systemd/system/{NAMES}.d"
-    home.run("mkdir", "-p", folder)
-    change = "[Service]\nExecStartPost=touch /var/lib/punchtun/default/hosts-changed\n"
-    home.run("tee", f"{folder}/change.conf", stdin=change)
-    home.run("systemctl", "daemon-reload")
-    home.run("systemctl", "start", NAMES)
-    for _ in range(2):
-        before = home.show(NAMES, "InvocationID")
-        wait_until(
-            lambda before=before: home.show(NAMES, "InvocationID") != before,  # type: ignore[misc]
-            timeout=60,
-            interval=0.2,
-            what="another start",
-        )
-    home.run("rm", "-r", folder)
-    home.run("systemctl", "daemon-reload")
-    left = "/var/lib/private/punchtun/default/hosts"
-    wait_until(lambda: leftovers(home) == left, timeout=60, interval=0.2, what="rest")
+    with home.drop_in(NAMES, f"ExecStartPost=touch {STATE}/hosts-changed"):
+        home.run("systemctl", "start", NAMES)
+        starts = set()
+
+        def count_starts() -> int:
+            starts.add(home.show(NAMES, "InvocationID"))
+            return len(starts)
+
+        # More than systemd's default for ten seconds.
+        wait_until(lambda: count_starts() > 12, timeout=60, interval=0.2, what="many starts")
+    wait_until_quiet(home)
+    assert leftovers(home) == "/var/lib/private/punchtun/default/hosts"
 
 
 def test_the_service_may_do_little(home: Container) -> None:

@@ -2,8 +2,9 @@
 punchtun-names@.service, which does nothing else. Both files are in the node's state directory:
 
 - `hosts`: the lines. The node holds it locked (flock(2)): an unlocked one is a dead node's.
-- `hosts-changed`: made after each change, removed before `hosts` is read. A path unit waits for it,
-  not for a change of `hosts`: it overlooks what happens while the unit that it starts is running.
+- `hosts-changed`: made after each change, and by systemd when the node has ended, however; removed
+  before `hosts` is read. A path unit waits for it, not for a change of `hosts`: it overlooks what
+  happens while the unit that it starts is running.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ CHANGED = "hosts-changed"
 MAX_LENGTH = 1 << 20
 """Bytes of a file that is read: some 10,000 members."""
 PAUSE = 1.0
-"""Seconds between two looks, so that no node keeps root busy."""
-_ROUNDS = 5
-"""Looks at most; then there is a fresh process, which has opened /etc/hosts anew."""
+"""Seconds between two looks at least, so that no node keeps root busy."""
+GRACE = 5.0
+"""Seconds that a node which has ended without a word has its names still: systemd starts it again
+after two."""
 _NEW = ".hosts.new"
 
 
@@ -83,22 +85,24 @@ class NamesFile:
 
 def update_hosts(state: Path, hosts: Path = HOSTS) -> None:
     """Root's side: has the block of the node in `state` as the node has it, or no block if none
-    runs; until nothing changes any more. Raises OperatorError."""
-    written = None
-    for _ in range(_ROUNDS):
-        names = _take_names(state)
-        if names == written:
-            return
-        if not hosts.exists():
-            log.warning("there is no %s: names such as pi.%s do not resolve here", hosts, DOMAIN)
-            return
+    runs. Blocks for `PAUSE` afterwards, for `GRACE` before names of a dead node go. Raises
+    OperatorError.
+
+    A second look is another process's: systemd gives each the /etc/hosts of the moment, and one
+    that is put in its place later cannot be written."""
+    names = _take_names(state)
+    if names is None:
+        time.sleep(GRACE)
+        names = _take_names(state) or {}
+    if not hosts.exists():
+        log.warning("there is no %s: names such as pi.%s do not resolve here", hosts, DOMAIN)
+    else:
         block = HostsFile(state, f"punchtun@{state.name}", hosts)
         try:
             block.write(names)
         finally:
             block.leave()
-        written = names
-        time.sleep(PAUSE)
+    time.sleep(PAUSE)
 
 
 def remove_names_files(state: Path) -> None:
@@ -107,8 +111,9 @@ def remove_names_files(state: Path) -> None:
         (state / name).unlink(missing_ok=True)
 
 
-def _take_names(state: Path) -> dict[str, list[Address]]:
-    """Of the directory nothing is believed: it is another user's."""
+def _take_names(state: Path) -> dict[str, list[Address]] | None:
+    """None: the node that they are from is dead. Of the directory nothing is believed: it is
+    another user's."""
     path = state / NAMES_FILE
     with _explaining(path):
         try:
@@ -121,6 +126,8 @@ def _take_names(state: Path) -> dict[str, list[Address]]:
             text = _read_locked(directory)
         finally:
             os.close(directory)
+    if text is None:
+        return None
     if len(text) > MAX_LENGTH:
         log.warning("%s is too long, and not used", path)
         return {}
@@ -130,8 +137,8 @@ def _take_names(state: Path) -> dict[str, list[Address]]:
     return names
 
 
-def _read_locked(directory: int) -> bytes:
-    """At most a byte more than it may have."""
+def _read_locked(directory: int) -> bytes | None:
+    """At most a byte more than it may have; none without a file, None if nobody holds it."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         file = os.open(NAMES_FILE, flags, dir_fd=directory)
@@ -145,7 +152,7 @@ def _read_locked(directory: int) -> bytes:
         except BlockingIOError:
             with os.fdopen(file, "rb", closefd=False) as stream:
                 return stream.read(MAX_LENGTH + 1)
-        return b""
+        return None
     finally:
         os.close(file)
 
