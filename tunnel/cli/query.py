@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from tunnel.cli.completion import complete_peers
 from tunnel.cli.node import state_dir
+
+_until_interrupted = contextlib.suppress(KeyboardInterrupt)
+"""Ctrl-C is how a person ends what goes on: no mistake, and nothing is lost of what is known."""
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 
@@ -41,17 +46,16 @@ def status(as_json: bool, watch: bool, state_dir: str | None) -> None:
         return answer
 
     terminal = read_terminal()
-    if watch and not as_json:
-        try:
-            watch_status(ask, terminal, height=read_height())
-        except KeyboardInterrupt:
-            return
-    while True:
+    if not watch:
         answer = ask()
         click.echo(json.dumps(answer) if as_json else format_status(answer, terminal))
-        if not watch:
-            return
-        time.sleep(1.0)
+        return
+    with _until_interrupted:
+        if not as_json:
+            watch_status(ask, terminal, height=read_height())
+        while True:
+            click.echo(json.dumps(ask()))
+            time.sleep(1.0)
 
 
 @click.command()
@@ -78,17 +82,20 @@ def ping(peer: str, count: int, as_json: bool, state_dir: str | None) -> None:
     """Echoes to PEER by the way traffic takes, telling which way that is."""
     answers = []
     body = {"command": "ping", "peer": peer, "count": count}
-    for answer in _ask(state_dir, body, timeout=None):
-        answers.append(answer)
-        if as_json and count == 0:
-            click.echo(json.dumps(answer))
-        elif not as_json:
-            click.echo(format_ping(answer))
+    with _until_interrupted:
+        for answer in _ask(state_dir, body, timeout=None):
+            answers.append(answer)
+            if as_json and count == 0:
+                click.echo(json.dumps(answer))
+            elif not as_json:
+                click.echo(format_ping(answer))
     received = [answer for answer in answers if answer["rtt_ms"] is not None]
     last = answers[-1]["state"] if answers else "offline"
     if as_json and count != 0:
         summary = {"peer": peer, "sent": len(answers), "received": len(received), "state": last}
         click.echo(json.dumps(summary | {"answers": answers}))
+    elif len(received) > 1 and not as_json:
+        click.echo(format_pings(len(answers), [answer["rtt_ms"] for answer in received]))
     if not received:
         sys.exit(4)
 
@@ -120,8 +127,9 @@ def wait(peer: str | None, direct: bool, timeout: float, state_dir: str | None) 
 def events(peer: str | None, follow: bool, as_json: bool, state_dir: str | None) -> None:
     """What happened to paths and peers since the node was started."""
     body = {"command": "events", "peer": peer, "follow": follow}
-    for event in _ask(state_dir, body, timeout=None):
-        click.echo(json.dumps(event) if as_json else format_event(event))
+    with _until_interrupted:
+        for event in _ask(state_dir, body, timeout=None):
+            click.echo(json.dumps(event) if as_json else format_event(event))
 
 
 def format_ping(answer: dict[str, Any]) -> str:
@@ -129,6 +137,13 @@ def format_ping(answer: dict[str, Any]) -> str:
         return f"no answer from {answer['peer']} ({answer['state']})"
     via = "relay" if answer["way"] == "relay" else answer["way"]
     return f"pong from {answer['peer']} via {via} in {answer['rtt_ms']:.1f} ms"
+
+
+def format_pings(sent: int, rtts: Sequence[float]) -> str:
+    """`rtts`: milliseconds, of those that were answered; one at least."""
+    low, median, high = (sorted(rtts)[at] for at in (0, len(rtts) // 2, -1))
+    spread = f"{low:.1f} to {high:.1f} ms, median {median:.1f} ms"
+    return f"{len(rtts)} of {sent} answered in {spread}"
 
 
 def format_event(event: dict[str, Any]) -> str:
