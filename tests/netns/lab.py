@@ -158,6 +158,11 @@ class Lab:
         self._place(router, public, public6)
         return router
 
+    @property
+    def cleanup(self) -> Cleanup:
+        """For what is to end with the lab."""
+        return self._cleanup
+
     def transcript(self) -> str:
         """What the processes started in this lab wrote last; also after its end."""
         return "\n".join(process.tail() for process in self._cleanup.processes)

@@ -41,9 +41,9 @@ class Container:
     def __init__(
         self, name: str, cleanup: Cleanup, lowers: Sequence[Path], *, reads: Path | None = None
     ) -> None:
-        """`lowers`: trees it begins with, the topmost first. `reads` is at /wheels."""
+        """In the namespace that `cleanup` knows by this name. `lowers`: trees it begins with, the
+        topmost first. `reads` is at /wheels."""
         self.name = name
-        self.address = ADDRESSES[name]
         self.directory = MEMORY / (cleanup.prefix + name)
         self._output = cleanup.files / f"{name}.log"
         namespace = cleanup.prefix + name
@@ -68,6 +68,11 @@ class Container:
             self.close()
             self.remove_files()
             raise
+
+    @property
+    def address(self) -> str:
+        """In the network of :func:`make_network`."""
+        return ADDRESSES[self.name]
 
     def remove_files(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -99,7 +104,7 @@ class Container:
     ) -> subprocess.CompletedProcess[str]:
         """As root, whatever comes of it."""
         return subprocess.run(
-            [*self._enter(env), *argv], input=stdin, capture_output=True, text=True, timeout=120
+            self.argv(argv, env=env), input=stdin, capture_output=True, text=True, timeout=120
         )
 
     def run(self, *argv: str, stdin: str = "", env: Sequence[str] = ()) -> str:
@@ -132,7 +137,7 @@ class Container:
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """In the foreground of a terminal that the test holds."""
         return subprocess.Popen(
-            [*self._enter(()), *argv],
+            self.argv(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -143,10 +148,18 @@ class Container:
         """A copy of the file, with its name."""
         with file.open("rb") as stream:
             subprocess.run(
-                [*self._enter(()), "dd", "status=none", f"of={folder}/{file.name}"],
+                self.argv(["dd", "status=none", f"of={folder}/{file.name}"]),
                 stdin=stream,
                 check=True,
             )
+
+    def put_tree(self, tree: Path, folder: str) -> None:
+        """A copy of the directory, with its name."""
+        packing = ["tar", "--create", f"--directory={tree.parent}", tree.name]
+        with subprocess.Popen(packing, stdout=subprocess.PIPE) as packed:
+            unpacking = self.argv(["tar", "--extract", "--no-same-owner", f"--directory={folder}"])
+            subprocess.run(unpacking, stdin=packed.stdout, check=True)
+        assert packed.returncode == 0
 
     def interrupt(self, process: subprocess.Popen[str]) -> str:
         """Ctrl-C for what :meth:`start` started; the rest of its output, when it has ended."""
@@ -169,6 +182,15 @@ class Container:
             self.run("rm", "-r", folder)
             self.run("systemctl", "daemon-reload")
 
+    def argv(self, command: Sequence[str], *, env: Sequence[str] = ()) -> list[str]:
+        """What runs the command inside, as root's shell would."""
+        return [
+            *("nsenter", "--target", str(self._init), "--all"),
+            # As in a terminal, where Ctrl-C is heard: tests in the background ignore it.
+            *("env", "--default-signal=INT", "-i"),
+            *(f"PATH={_PATH}", "HOME=/root", "LANG=C.UTF-8", *env, *command),
+        ]
+
     def show(self, unit: str, name: str) -> str:
         """A property of a unit."""
         return self.run("systemctl", "show", "--value", f"--property={name}", unit)
@@ -185,14 +207,6 @@ class Container:
             except subprocess.TimeoutExpired:
                 self._popen.kill()  # pdeathsig: systemd-nspawn goes with it, and its container
                 self._popen.wait(20)
-
-    def _enter(self, env: Sequence[str]) -> list[str]:
-        return [
-            *("nsenter", "--target", str(self._init), "--all"),
-            # As in a terminal, where Ctrl-C is heard: tests in the background ignore it.
-            *("env", "--default-signal=INT", "-i"),
-            *(f"PATH={_PATH}", "HOME=/root", "LANG=C.UTF-8", *env),
-        ]
 
     def _find_init(self, after: int | None) -> int | None:
         if self._popen.poll() is not None:

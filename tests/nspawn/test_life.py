@@ -111,8 +111,8 @@ def test_the_journal_knows_what_matters(connected: Machines) -> None:
     assert ours[0]["MESSAGE"].startswith("punchtun: this machine is in no network yet")
     assert vps.show("punchtun@empty.service", "NRestarts") == "0"
     vps.run("systemctl", "reset-failed", "punchtun@empty.service")
-    told = vps.run("journalctl", "--boot", f"--unit={NODE}", "--output=json").splitlines()
-    told = [e for e in map(json.loads, told) if "connected to the server at" in e["MESSAGE"]]
+    lines = vps.run("journalctl", "--boot", f"--unit={NODE}", "--output=json").splitlines()
+    told = [e for e in map(json.loads, lines) if "connected to the server at" in e["MESSAGE"]]
     assert {entry["PRIORITY"] for entry in told} == {"6"}
 
 

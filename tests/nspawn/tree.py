@@ -15,8 +15,13 @@ ROOT = Path(__file__).parent.parent.parent
 KEPT = Path("/var/tmp/punchtun-tests")
 """Of the machine, so that it outlives the checkout."""
 PACKAGES = (
-    "systemd,systemd-sysv,dbus,python3,python3-venv,iproute2,iputils-ping,procps,ca-certificates"
+    "systemd,systemd-sysv,dbus,python3,python3-venv,iproute2,iputils-ping,procps,ca-certificates,"
+    "netbase,openssh-client"
 )
+
+_BUILT_FROM = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
+BUILD_NEEDS = ("setuptools>=64", "wheel")
+"""What pip builds a checkout with, in a container that reaches no registry."""
 
 
 def debian() -> Path:
@@ -86,11 +91,21 @@ def _apt_setting(name: str) -> str:
     return shell.partition("=")[2].strip().strip("'")
 
 
+def copy_checkout(into: Path) -> Path:
+    """What `git clone` would make, as far as installing needs it."""
+    for name in ("tunnel", "scripts", "docs/man"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, into / name, symlinks=True, ignore=ignored)
+    for name in _BUILT_FROM:
+        shutil.copy(ROOT / name, into)
+    return into
+
+
 def build_wheel(into: Path, version: str | None = None) -> Path:
     """This checkout as a wheel, as if it had another version where one is given."""
     source = into / "source"
     shutil.copytree(ROOT / "tunnel", source / "tunnel")
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in _BUILT_FROM:
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "docs/man", source / "docs/man")
     if version is not None:
@@ -118,6 +133,7 @@ def download_needed(tree: Path, wheel: Path, into: Path) -> None:
         *("--python-version", python.name.removeprefix("python")),
         *(f"--platform={each}" for each in platforms),
         str(wheel),
+        *BUILD_NEEDS,
     )
 
 
