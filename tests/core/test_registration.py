@@ -225,6 +225,37 @@ def test_registered_after_two_round_trips() -> None:
     assert lab.registration.reflexive_endpoints() == [NODE]
 
 
+def test_the_round_trip_is_not_that_of_making_keys() -> None:
+    lab = Lab(delay=0.025)
+    lab.registration.set_endpoints([SERVER], lab.clock.now)
+    lab.registration.announce(b"announcement 1", lab.clock.now)
+    lab.run(0.051)
+    lab.registration.link.session.handshake_rtt = 0.4
+    assert lab.registration.rtt == 0.4
+    lab.run(0.05)
+    assert lab.state is CONNECTED
+    assert lab.registration.rtt == pytest.approx(0.05)
+    lab.delay = 0.425
+    lab.run(20)
+    assert lab.times(Echo)
+    assert 0.05 < lab.registration.rtt < 0.4
+
+
+def test_a_registration_that_was_repeated_measures_nothing() -> None:
+    """Nobody knows which one is answered."""
+    lab = Lab(delay=0.025)
+    lab.lose_next(Registered)
+    lab.registration.set_endpoints([SERVER], lab.clock.now)
+    lab.registration.announce(b"announcement 1", lab.clock.now)
+    lab.run(2)
+    assert lab.state is CONNECTED
+    assert len(lab.times(Register)) == 2
+    lab.registration.link.session.handshake_rtt = 0.4
+    assert lab.registration.rtt == 0.4
+    lab.run(20)
+    assert lab.registration.rtt == pytest.approx(0.05)
+
+
 def test_keys_before_there_is_anything_to_announce() -> None:
     lab = Lab()
     lab.registration.set_endpoints([SERVER], lab.clock.now)

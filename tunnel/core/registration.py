@@ -19,8 +19,9 @@ from collections.abc import Sequence
 
 from tunnel.constants import KEEPALIVE_INTERVAL
 from tunnel.core.events import Event, MappingMoved, RelayRefused, ServerLost, ServerRegistered
-from tunnel.core.machine import RandomBytes, Transmit, draw_number, earliest
+from tunnel.core.machine import RandomBytes, Transmit, earliest
 from tunnel.core.refusals import OF_RELAY, StandingRefusal, take_refusal
+from tunnel.core.server_echoes import ServerEchoes
 from tunnel.core.server_session import ServerSession
 from tunnel.core.transport import Transport
 from tunnel.wire.check import UNOBSERVED
@@ -80,7 +81,6 @@ class Registration:
         self.link = link
         self.transport = transport or Transport(link, (), random_bytes)
         self.state = RegistrationState.UNREACHABLE
-        self.rtt: float | None = None
         self.observed: dict[tuple[int, bool], Endpoint] = {}
         """(listener, IPv6?) → where that listener of the server sees us."""
         self.witnesses: dict[Endpoint, Endpoint] = {}
@@ -97,8 +97,8 @@ class Registration:
         self._random_bytes = random_bytes
         self._announcement: bytes | None = None
         self._sequence = 0
-        self._echoes: dict[int, tuple[float, Endpoint, bool]] = {}
-        """Transaction → when it was sent, where, and whether to where we register."""
+        self._echoes = ServerEchoes(random_bytes)
+        self._registering_since = 0.0
         self._tries = 0
         self._asks_left = MAX_ASKS
         self._next_at: float | None = None
@@ -116,6 +116,13 @@ class Registration:
     @property
     def is_connected(self) -> bool:
         return self.state is RegistrationState.CONNECTED
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds. The handshake's, in which both ends made keys, counts only until an answer that
+        costs nothing has come."""
+        rtt = self._echoes.rtt
+        return self.link.session.handshake_rtt if rtt is None else rtt
 
     def relay_refusal(self, now: float) -> StandingRefusal | None:
         """What the server does not relay for our network, and why."""
@@ -314,8 +321,6 @@ class Registration:
             return
         self._handshakes_seen = session.handshakes
         self._complain_at = None
-        if self.rtt is None:
-            self.rtt = session.handshake_rtt
         # Also after a rekey: whoever agrees on keys may have restarted and know nothing of us.
         self.state = RegistrationState.REGISTERING
         self._tries = 0
@@ -333,6 +338,7 @@ class Registration:
         self.link.send(register, now)
         self._next_at = now + self._retry_delay()
         self._tries += 1
+        self._registering_since = now
 
     def _retry_delay(self) -> float:
         patience = min(max(FIRST_RETRY, 3 * (self.rtt or 0.0)), MAX_RETRY)
@@ -350,16 +356,9 @@ class Registration:
             self._send_echo(self.link.endpoint, now, is_main=True)
 
     def _send_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> None:
-        transaction = self._note_echo(endpoint, now, is_main=is_main)
+        transaction = self._echoes.begin(endpoint, now, is_main=is_main)
         to = None if is_main and self.link.is_on_stream else endpoint
         self.link.send(Echo(transaction, self._rtt_in_microseconds()), now, to)
-
-    def _note_echo(self, endpoint: Endpoint, now: float, *, is_main: bool) -> int:
-        transaction = draw_number(self._random_bytes)
-        if len(self._echoes) >= 16:
-            self._echoes.pop(next(iter(self._echoes)))
-        self._echoes[transaction] = (now, endpoint, is_main)
-        return transaction
 
     def _rtt_in_microseconds(self) -> int:
         """As the field holds it: a server that answers very late must not end us."""
@@ -388,7 +387,8 @@ class Registration:
     def _ask_other(self, endpoint: Endpoint, now: float) -> None:
         if endpoint == self.link.alternate:
             # A probe: an echo would tell the server that we register there from now on.
-            self.link.send(Probe(self._note_echo(endpoint, now, is_main=False), 0), now, endpoint)
+            transaction = self._echoes.begin(endpoint, now, is_main=False)
+            self.link.send(Probe(transaction, 0), now, endpoint)
         else:
             self._send_echo(endpoint, now, is_main=False)
 
@@ -400,6 +400,8 @@ class Registration:
         if self.link.endpoint is None:
             return
         self.state = RegistrationState.CONNECTED
+        if self._tries == 1:  # Else it is not known which one is answered (RFC 6298 §3).
+            self._echoes.note_rtt(now - self._registering_since)
         self.refusal = self._relay_refusal = None
         if message.wall_time is not None:
             # It left the server half a round trip ago, of which it makes no odds.
@@ -436,17 +438,14 @@ class Registration:
     def _receive_echoed(self, message: Echoed, now: float) -> None:
         if self.transport.receive_echo(message.transaction, now):
             return
-        sent = self._echoes.pop(message.transaction, None)
+        sent = self._echoes.end(message.transaction, now)
         if sent is None:
             return
-        at, destination, is_main = sent
-        if not is_main:
-            self.witnesses[destination] = message.observed
-            if destination != self.link.alternate:
-                self.observed[(message.listener, destination.is_ipv6)] = message.observed
+        if not sent.is_main:
+            self.witnesses[sent.endpoint] = message.observed
+            if sent.endpoint != self.link.alternate:
+                self.observed[(message.listener, sent.endpoint.is_ipv6)] = message.observed
             return
-        sample = now - at
-        self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
         self._note_main(message.observed, now)
         if self.state is RegistrationState.CONNECTED:
             self._tries = 0
