@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -53,8 +54,8 @@ class Browser:
         self._buffer = b""
         self.events: list[Json] = []
         """All so far, with the session of their tab."""
-        heard, commands = os.pipe()
-        self._answers, told = os.pipe()
+        heard, commands = _make_pipe()
+        self._answers, told = _make_pipe()
         self._commands = commands
         program = ["chromium", *OPTIONS, f"--user-data-dir={folder / 'profile'}"]
         # Chromium listens on descriptor 3 and speaks on 4.
@@ -186,3 +187,12 @@ class Tab:
 
     def requests(self) -> list[Json]:
         return [each["request"] for each in self.events("Network.requestWillBeSent")]
+
+
+def _make_pipe() -> tuple[int, int]:
+    """Descriptors from 10 on: neither is one that the shell is to make of it."""
+    ends = os.pipe()
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
+    for end in ends:
+        os.close(end)
+    return high[0], high[1]
