@@ -211,8 +211,8 @@ def test_a_change_while_the_service_runs(home: Container) -> None:
 
 
 def test_the_service_may_do_little(home: Container) -> None:
-    home.run("systemd-analyze", "security", "--no-pager", "--threshold=20", NAMES)
-    print(home.run("systemd-analyze", "security", "--no-pager", NAMES).splitlines()[-1])
+    said = home.run("systemd-analyze", "security", "--no-pager", "--threshold=20", NAMES)
+    print(said.splitlines()[-1])
     for unit in (PATH, NAMES):
         assert home.run("systemd-analyze", "verify", "--recursive-errors=no", unit) == ""
 
