@@ -13,9 +13,11 @@ from typing import Protocol
 from tests.docs.markdown import ROOT, read_page, split_row
 from tests.docs.prompts import Step, learn, steps_in, substitute
 
+from .host import Host
+from .lab import Lab
 from .process import Process
 from .wait import wait_until
-from .world import PATIENCE
+from .world import PATIENCE, SERVER_ADDRESS
 
 README = read_page(ROOT / "README.md")
 STEPS = steps_in(README.section("Set up three machines"))
@@ -23,6 +25,19 @@ SERVICES = [step for step in STEPS if "punchtun service install" in step.command
 """Of step 5, "For good"."""
 _STAYS = ("punchtun server run", "punchtun up", "ping ")
 """In the foreground, until somebody presses Ctrl-C."""
+
+
+def make_machines(lab: Lab) -> dict[str, Host]:
+    """`vps` with its public address, `a` behind a home router's NAT, `pi` behind those of an LTE
+    router and of the carrier."""
+    home = lab.home_router("home", public="198.51.100.7")
+    carrier = lab.carrier("cgn", public="192.0.2.33")
+    lte = carrier.home_router("lte", lan="192.168.8.0/24")
+    return {
+        "vps": lab.public_host("vps", SERVER_ADDRESS),
+        "a": home.host("a"),
+        "pi": lte.host("pi"),
+    }
 
 
 class Terminal(Protocol):

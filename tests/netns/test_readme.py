@@ -19,9 +19,9 @@ from tests.docs.markdown import ROOT, read_page
 from .host import Host
 from .lab import Lab
 from .process import Process
-from .reader import README, SERVICES, STEPS, Reader
+from .reader import README, SERVICES, STEPS, Reader, make_machines
 from .wait import wait_until
-from .world import PATIENCE, SERVER_ADDRESS
+from .world import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -65,15 +65,8 @@ class Terminal:
 
 
 def test_three_machines_are_set_up_as_the_readme_says(lab: Lab, tmp_path: Path) -> None:
-    home = lab.home_router("home", public="198.51.100.7")
-    carrier = lab.carrier("cgn", public="192.0.2.33")
-    lte = carrier.home_router("lte", lan="192.168.8.0/24")
-    hosts = {
-        "vps": lab.public_host("vps", SERVER_ADDRESS),
-        "a": home.host("a"),
-        "pi": lte.host("pi"),
-    }
-    terminals = {name: Terminal(name, host, tmp_path) for name, host in hosts.items()}
+    machines = make_machines(lab)
+    terminals = {name: Terminal(name, host, tmp_path) for name, host in machines.items()}
     reader = Reader(terminals)
     assert [step.machine for step in SERVICES] == ["vps", "a", "pi"]
     for step in STEPS:

@@ -16,9 +16,9 @@ import pytest
 from tests.netns.host import Host
 from tests.netns.lab import Lab
 from tests.netns.process import Process
-from tests.netns.reader import README, SERVICES, STEPS, Reader
+from tests.netns.reader import README, SERVICES, STEPS, Reader, make_machines
 from tests.netns.wait import wait_until
-from tests.netns.world import PATIENCE, SERVER_ADDRESS
+from tests.netns.world import PATIENCE
 
 from .conftest import PIP
 from .container import Container
@@ -71,16 +71,8 @@ def terminals(wheels: Path, tmp_path: Path) -> Iterator[dict[str, Terminal]]:
     """The three machines, fresh, with a checkout on each."""
     checkout = copy_checkout(tmp_path / "punchtun")
     with Lab() as lab, contextlib.ExitStack() as machines:
-        home = lab.home_router("home", public="198.51.100.7")
-        carrier = lab.carrier("cgn", public="192.0.2.33")
-        lte = carrier.home_router("lte", lan="192.168.8.0/24")
-        hosts = {
-            "vps": lab.public_host("vps", SERVER_ADDRESS),
-            "a": home.host("a"),
-            "pi": lte.host("pi"),
-        }
         terminals = {}
-        for name, host in hosts.items():
+        for name, host in make_machines(lab).items():
             container = Container(name, lab.cleanup, [debian()], reads=wheels)
             machines.callback(container.remove_files)
             machines.callback(container.close)
