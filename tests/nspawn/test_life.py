@@ -34,6 +34,13 @@ def wait_for_another(machine: Container, unit: str, before: str) -> None:
     )
 
 
+def kill(machine: Container, unit: str) -> None:
+    """SIGKILL, and wait until systemd has started it again."""
+    before = main_pid(machine, unit)
+    machine.run("systemctl", "kill", "--signal=KILL", unit)
+    wait_for_another(machine, unit, before)
+
+
 def assert_connected(machines: Machines) -> None:
     """Packets go through the tunnel, both ways."""
     vps, home = machines
@@ -64,22 +71,16 @@ def test_a_service_runs_as_nobody_who_owns_anything(connected: Machines) -> None
 
 @pytest.mark.parametrize("unit", [SERVER, NODE])
 def test_killed(connected: Machines, unit: str) -> None:
-    vps, _ = connected
-    before = main_pid(vps, unit)
-    vps.run("systemctl", "kill", "--signal=KILL", unit)
-    wait_for_another(vps, unit, before)
+    kill(connected.vps, unit)
     assert_connected(connected)
 
 
 @pytest.mark.parametrize("unit", [SERVER, NODE])
 def test_killed_again_and_again(connected: Machines, unit: str) -> None:
     """More often than systemd permits by default: who is far away cannot start it by hand."""
-    vps, _ = connected
-    with vps.drop_in(unit, "RestartSec=0"):
+    with connected.vps.drop_in(unit, "RestartSec=0"):
         for _ in range(8):
-            before = main_pid(vps, unit)
-            vps.run("systemctl", "kill", "--signal=KILL", unit)
-            wait_for_another(vps, unit, before)
+            kill(connected.vps, unit)
     assert_connected(connected)
 
 

@@ -10,7 +10,7 @@ from tests.netns.wait import wait_until
 
 from .conftest import Machines
 from .container import Container
-from .test_life import NODE, SERVER, main_pid, wait_for_another
+from .test_life import NODE, SERVER, kill
 
 pytestmark = pytest.mark.root
 
@@ -97,10 +97,8 @@ def test_no_names_after_the_end(home: Container) -> None:
 
 
 def test_names_after_a_crash(home: Container) -> None:
-    before = main_pid(home, NODE)
     wait_until_quiet(home)
-    home.run("systemctl", "kill", "--signal=KILL", NODE)
-    wait_for_another(home, NODE, before)
+    kill(home, NODE)
     # Whoever looks meanwhile finds them still.
     assert resolves(home)
     wait_until_quiet(home)

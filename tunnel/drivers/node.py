@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -162,12 +162,11 @@ class NodeDriver:
 
     def drops(self) -> dict[str, int]:
         """Reason → what was dropped for it, by whatever part."""
-        drops = dict(self.node.drops)
+        drops = Counter(self.node.drops)
         counters = (self._loop.drops, self._streams.counters)
         for errors in (self._socket.errors, self._tun.drops, *counters):
-            for name, count in errors.items():
-                drops[name] = drops.get(name, 0) + count
-        return drops
+            drops.update(errors)
+        return dict(drops)
 
     def command(self, call: Callable[[float], Any]) -> Any:
         """Do something with the node, and settle."""

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import signal
 import socket as system_socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,10 +71,9 @@ class ServerDriver:
     def status(self) -> dict[str, Any]:
         """What ``punchtun server status --json`` shows."""
         status = self._server.status(clock.now())
-        errors: dict[str, int] = {}
+        errors: Counter[str] = Counter()
         for counters in [*(socket.errors for socket in self._sockets), self._streams.counters]:
-            for name, count in counters.items():
-                errors[name] = errors.get(name, 0) + count
+            errors.update(counters)
         load = read_load()
         return {
             "version": __version__,
@@ -82,7 +82,7 @@ class ServerDriver:
             "memory_bytes": load.memory,
             **status,
             "ports": [socket.port for socket in self._sockets],
-            "errors": errors,
+            "errors": dict(errors),
         }
 
     def run(self) -> None:
